@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHARDFS_UTIL_CLOCK_H
+#define SHARDFS_UTIL_CLOCK_H
+
+/* Monotonic and wall time; tests replace both.  Any thread. */
+
+#include <stdint.h>
+
+/* Seconds and nanoseconds since 1970, negative before; nsec is 0 .. 999,999,999. */
+struct wall_time {
+	int64_t sec;
+	uint32_t nsec;
+};
+
+uint64_t clock_mono_ms(void);
+uint64_t clock_mono_ns(void);
+struct wall_time clock_wall(void);
+
+/* Tests: stop both clocks at these values, and move them on.  clock_test_release goes back. */
+void clock_test_freeze(uint64_t mono_ms, struct wall_time wall);
+void clock_test_advance(uint64_t ms);
+void clock_test_release(void);
+
+/* RFC 3339 in UTC ("2026-01-31T12:00:00Z"); out holds CLOCK_RFC3339_SIZE bytes. */
+#define CLOCK_RFC3339_SIZE 48
+const char *clock_rfc3339(struct wall_time t, char *out);
+
+#endif
