@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHARDFS_INDEX_INDEX_H
+#define SHARDFS_INDEX_INDEX_H
+
+/*
+ * THE CONTRACT of the index: names, inodes, extents, chunks, shards, copies.
+ * A materialised view of the journal.
+ *
+ *   engine   tables on disk (SQLite by default; index/engine.h), which holds
+ *            the history up to record index_applied_seq();
+ *   overlay  in memory, what records after that changed, with tombstones, and
+ *            a bounded cache of directory entries that are the same on disk.
+ *
+ * Every find and get answers from the overlay first.  What memory cannot
+ * answer needs the engine: with a reader (one connection, one thread) the call
+ * asks it and may wait for the disk; with reader NULL it returns -EAGAIN and
+ * has no effect.  Request loops pass NULL; on -EAGAIN they hand the request to
+ * a reader thread, which calls index_load_* or repeats the call with its reader.
+ *
+ * Consistency: an answer reflects every record noted before the call.  Two
+ * calls may see different states; callers that need more hold the inode's lock
+ * and use only memory.
+ *
+ * Threads: all functions from any thread, except where a reader is used: one
+ * thread at a time for each reader.  index_note: in order of seq, by the
+ * sequencer under its lock.  index_apply: by the applier alone.
+ *
+ * Errors common to all: -ENOMEM; -EIO (the engine failed; logged); -EUCLEAN
+ * (a row is damaged; logged with its key).
+ */
+
+#include "index/record.h"
+#include "index/rows.h"
+
+struct index;
+struct index_reader;
+
+struct index_settings {
+	const char *path;           /* of index.db */
+	uint64_t cache_dirents_max; /* clean directory entries kept in memory */
+	uint64_t page_cache_bytes;  /* of the engine, for each connection */
+};
+
+/* Highest numbers given so far: next ones are one more. */
+struct index_highest {
+	uint64_t ino, cookie, chunk_no, shard_no, snapshot_no;
+	uint32_t provider_no;
+};
+
+/*
+ * index_create - an empty index with schema 1 and the root directory row
+ * (mode 0755, given owner).  -EEXIST when the file is there.
+ */
+int index_create(const char *path, const struct inode_row *root);
+
+/*
+ * index_open - -ENOENT; -EPROTONOSUPPORT: made by a newer version (the
+ * message in `why` says which); -EUCLEAN: not an index, or damaged.
+ * Older schemas are migrated in a transaction first.
+ */
+int index_open(const struct index_settings *settings, struct buf *why, struct index **out);
+void index_close(struct index *index); /* readers must be closed before; checkpoints */
+
+int index_reader_open(struct index *index, struct index_reader **out);
+void index_reader_close(struct index_reader *reader);
+
+uint64_t index_applied_seq(struct index *index);
+void index_highest(struct index *index, struct index_highest *out); /* engine and overlay */
+
+/* ---- reading ---- */
+
+/* 0; -ENOENT: no such name; -EAGAIN: reader NULL and not known in memory. */
+int index_find_dirent(struct index *index, struct index_reader *reader, uint64_t parent,
+		      struct bytes name, struct dirent_row *out);
+/*
+ * index_list_dirents - up to count_max entries of `parent` with cookie > after,
+ * in the order of cookies, appended to out; fewer than count_max only at the end.
+ */
+int index_list_dirents(struct index *index, struct index_reader *reader, uint64_t parent,
+		       uint64_t after, size_t count_max, struct dirent_list *out);
+/* Whether a directory has no entries: 0 empty, -ENOTEMPTY, -EAGAIN. */
+int index_check_empty(struct index *index, struct index_reader *reader, uint64_t parent);
+/*
+ * index_note_new_directory - the caller has just created directory `ino` (its record is
+ * noted): from now on memory knows all its entries until the bound evicts them, so that
+ * look-ups of names that are not there answer -ENOENT without a reader.
+ */
+void index_note_new_directory(struct index *index, uint64_t ino);
+
+int index_get_inode(struct index *index, struct index_reader *reader, uint64_t ino,
+		    struct inode_row *out); /* -ENOENT */
+int index_get_symlink(struct index *index, struct index_reader *reader, uint64_t ino,
+		      struct buf *out); /* -ENOENT; target appended */
+int index_get_xattr(struct index *index, struct index_reader *reader, uint64_t ino,
+		    struct bytes name, struct buf *out); /* -ENODATA; value appended */
+/* Names, each with its NUL, appended. */
+int index_list_xattrs(struct index *index, struct index_reader *reader, uint64_t ino,
+		      struct buf *out);
+
+/*
+ * index_find_extents - those that touch [off, off+len), ordered, clipped to the
+ * range, without overlaps; a hole is where there is none.  At most count_max are
+ * appended; *covered_end says up to where the answer is complete (off+len unless
+ * the maximum was reached).
+ */
+int index_find_extents(struct index *index, struct index_reader *reader, uint64_t ino, uint64_t off,
+		       uint64_t len, size_t count_max, struct extent_list *out,
+		       uint64_t *covered_end);
+/* Bytes covered by extents of the inode. */
+int index_count_extent_bytes(struct index *index, struct index_reader *reader, uint64_t ino,
+			     uint64_t *bytes);
+
+int index_find_chunk(struct index *index, struct index_reader *reader, const struct chunk_id *id,
+		     struct chunk_row *out); /* -ENOENT */
+int index_get_chunk(struct index *index, struct index_reader *reader, uint64_t chunk_no,
+		    struct chunk_row *out); /* -ENOENT */
+/* Chunks of a shard with chunk_no > after, at most count_max, appended in that order. */
+int index_list_chunks(struct index *index, struct index_reader *reader, uint64_t shard_no,
+		      uint64_t after, size_t count_max, struct chunk_list *out);
+
+int index_get_shard(struct index *index, struct index_reader *reader, uint64_t shard_no,
+		    struct shard_row *out); /* -ENOENT */
+/* Shards with shard_no > after, at most count_max, appended. */
+int index_list_shards(struct index *index, struct index_reader *reader, uint64_t after,
+		      size_t count_max, struct shard_list *out);
+/* Shards that are DURABLE or SEALED and have less than live_permille of their bytes alive. */
+int index_list_sparse_shards(struct index *index, struct index_reader *reader,
+			     unsigned live_permille, size_t count_max, struct shard_list *out);
+int index_list_copies(struct index *index, struct index_reader *reader, uint64_t shard_no,
+		      struct copy_list *out);
+/* All copies in `state` (enum copy_state) with shard_no > after, at most count_max. */
+int index_list_copies_in_state(struct index *index, struct index_reader *reader, uint32_t state,
+			       uint64_t after, size_t count_max, struct copy_list *out);
+int index_list_providers(struct index *index, struct index_reader *reader,
+			 struct provider_list *out);
+int index_get_policy(struct index *index, struct index_reader *reader, uint64_t root,
+		     struct policy_row *out); /* -ENOENT */
+int index_list_policies(struct index *index, struct index_reader *reader, struct policy_list *out);
+int index_get_setting(struct index *index, struct index_reader *reader, const char *key,
+		      struct buf *out); /* -ENOENT */
+/* Orphaned inodes with number > after, at most count_max, into inos; *count set. */
+int index_list_orphans(struct index *index, struct index_reader *reader, uint64_t after,
+		       size_t count_max, uint64_t *inos, size_t *count);
+int index_list_snapshots(struct index *index, struct index_reader *reader,
+			 struct snapshot_list *out);
+
+/*
+ * index_subtree - the distinct shards that the files at and below `ino` use, in pages, for
+ * answers about protection: shard numbers > after in ascending order, at most count_max into
+ * shard_nos.  Also counts, when totals is not NULL (computed with the first page only).
+ */
+struct subtree_totals {
+	uint64_t files, directories, bytes, extents, chunks, stored_bytes, shared_bytes;
+};
+int index_subtree_shards(struct index *index, struct index_reader *reader, uint64_t ino,
+			 uint64_t after, size_t count_max, uint64_t *shard_nos, size_t *count,
+			 struct subtree_totals *totals);
+
+/* Totals of the file system for statfs and status; from memory, kept by apply and note. */
+struct index_totals {
+	uint64_t inodes, directories, bytes, chunks, chunk_stored_bytes, shards, overlay_bytes,
+		overlay_records;
+};
+void index_totals(struct index *index, struct index_totals *out);
+
+/* ---- changing ---- */
+
+/*
+ * index_note - makes a sequenced record visible (overlay).  -ENOMEM: nothing of it is
+ * visible; the sequencer then drops the record.
+ */
+int index_note(struct index *index, const struct record *record);
+
+/*
+ * index_apply - applies records to the engine in one transaction, together with the last
+ * one's seq; afterwards their overlay entries become clean cache or go away.  Records at or
+ * below index_applied_seq are skipped, so replay may repeat.
+ * -EIO, -ENOSPC: nothing applied; try again later.  -EBADMSG: a record is damaged.
+ */
+int index_apply(struct index *index, struct record *const *records, size_t count);
+
+/* Moves the write-ahead log into the database file as far as readers allow.  Applier only. */
+int index_checkpoint(struct index *index);
+
+/* Offline proof for fsck: calls found(ctx, text) for each violated invariant; returns their number. */
+int index_prove(struct index *index, struct index_reader *reader,
+		void (*found)(void *ctx, const char *text), void *ctx, uint64_t *violations);
+
+#endif
