@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+# Pattern and rules: src/util/local.mk.
+noinst_LIBRARIES += lib_tools.a
+lib_tools_a_SOURCES =
+
+# A program is made under bin/ and installed by its last name:
+#
+#	bin_PROGRAMS += bin/shardctl
+#	bin_shardctl_SOURCES = src/tools/shardctl.c
+#	bin_shardctl_LDADD = $(TOOLS_LIBS)
+#
+# In variable names every character but letters and digits is `_`:
+# sbin_PROGRAMS += bin/mkfs.shardfs has bin_mkfs_shardfs_SOURCES.

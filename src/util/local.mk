@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The pattern of every room.  Its owner lists sources and headers here, one a
+# line, in alphabetical order (headers too: `make dist` packs what is listed).
+# An archive without sources yet is empty, and that links.
+#
+# - Includes are by full path from the top: "util/buf.h", "backends/dir.h",
+#   "fs/session.h".  config.h is there without an include.
+# - A new system library: PKG_CHECK_MODULES in configure.ac, its _CFLAGS in
+#   AM_CPPFLAGS and its _LIBS in ROOM_SYSLIBS of Makefile.am.
+# - Programs (fs, tools): see src/tools/local.mk.
+# - Tests of the room: tests/unit/util.mk.
+noinst_LIBRARIES += lib_util.a
+lib_util_a_SOURCES = \
+	src/util/buf.h \
+	src/util/clock.h \
+	src/util/counter.h \
+	src/util/err.h \
+	src/util/list.h \
+	src/util/lock.h \
+	src/util/log.h \
+	src/util/map.h \
+	src/util/mem.h \
+	src/util/notify.h \
+	src/util/option.h \
+	src/util/queue.h \
+	src/util/tree.h \
+	src/util/units.h \
+	src/util/wire.h

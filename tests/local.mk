@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+# How tests are built and run.  The tests are named in tests/unit/ROOM.mk.
+UNIT_CPPFLAGS = $(AM_CPPFLAGS) $(CRITERION_CFLAGS)
+if FUZZ
+FUZZ_MAIN =
+else
+FUZZ_MAIN = tests/fuzz/driver.c
+endif
+
+include tests/unit/util.mk
+include tests/unit/crypto.mk
+include tests/unit/codec.mk
+include tests/unit/config.mk
+include tests/unit/backends.mk
+include tests/unit/index.mk
+include tests/unit/store.mk
+include tests/unit/ctl.mk
+include tests/unit/fs.mk
+include tests/unit/tools.mk
+
+SCRIPT_TESTS += tests/lib/check-layers.sh tests/lib/check-man.sh
+
+check_PROGRAMS = $(STRESS_TESTS)
+TESTS = $(STRESS_TESTS)
+# ThreadSanitizer cannot start under Criterion.
+if !TSAN
+check_PROGRAMS += $(FUZZ_TESTS)
+TESTS += $(SCRIPT_TESTS) $(FUZZ_TESTS)
+if HAVE_CRITERION
+check_PROGRAMS += $(UNIT_TESTS)
+TESTS += $(UNIT_TESTS)
+endif
+endif
+
+AM_TESTS_ENVIRONMENT = \
+	SHARDFS_SRCDIR='$(abs_top_srcdir)'; export SHARDFS_SRCDIR; \
+	SHARDFS_BUILDDIR='$(abs_top_builddir)'; export SHARDFS_BUILDDIR; \
+	MANDOC='$(MANDOC)'; export MANDOC;
+TEST_EXTENSIONS = .sh
+LOG_COMPILER = $(top_srcdir)/tests/lib/run-test.sh
+SH_LOG_COMPILER = $(top_srcdir)/tests/lib/run-test.sh
+
+EXTRA_DIST += tests/lib/run-test.sh $(SCRIPT_TESTS) tests/fuzz/driver.c
+
+# Long versions of what ./check runs for a minute.
+crash-test: all
+	SHARDFS_BUILDDIR='$(abs_top_builddir)' $(top_srcdir)/tests/e2e/crash.sh --long
+outage-test: all
+	SHARDFS_BUILDDIR='$(abs_top_builddir)' $(top_srcdir)/tests/e2e/outage.sh --long
+.PHONY: crash-test outage-test
