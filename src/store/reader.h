@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHARDFS_STORE_READER_H
+#define SHARDFS_STORE_READER_H
+
+/*
+ * Locate, fetch, verify, open.  Extents -> decoded chunks in memory (bounded) -> spool -> cache on
+ * disk -> provider.  Every byte handed out was authenticated.  Sequential readers are read ahead
+ * of; two readers of one chunk cause one fetch.
+ */
+
+#include "index/index.h"
+#include "store/cache.h"
+#include "store/spool.h"
+#include "store/transfer.h"
+
+struct reader;
+
+struct reader_settings {
+	struct index *index;
+	struct spool *spool;
+	struct cache *cache;       /* on disk; may be NULL */
+	struct transfer *transfer; /* may be NULL: local bytes only */
+	const struct keyring *keyring;
+	uint64_t decoded_bytes_max;    /* decoded chunks in memory */
+	uint64_t read_ahead_bytes_max; /* for each sequential stream */
+	unsigned prefetch_threads;
+};
+
+int reader_open(const struct reader_settings *settings, struct reader **out);
+void reader_close(struct reader *reader);
+
+/*
+ * reader_read - bytes [off, off+len) of the inode as the index has them (extents; holes are
+ * zeros), written to out.  The caller has clipped to the file's size and lays dirty buffers over.
+ * With index_reader NULL it answers only from memory (-EAGAIN otherwise).
+ * -EIO: no good copy of some chunk can be reached (logged with shard and providers);
+ * nothing of out may be used then.
+ */
+int reader_read(struct reader *reader, struct index_reader *index_reader, uint64_t ino,
+		uint64_t off, size_t len, uint8_t *out);
+
+/* Decoded bytes of one chunk (for rewriting, fsck, tests), appended to out. */
+int reader_read_chunk(struct reader *reader, struct index_reader *index_reader, uint64_t chunk_no,
+		      struct buf *out);
+
+/*
+ * Read-ahead: the caller tells each read; the reader decides.  `stream` is zeroed at open of the
+ * file and belongs to the handle; guarded by the caller.
+ */
+struct reader_stream {
+	uint64_t next_off, window_end;
+	uint32_t run_count;
+};
+void reader_note_read(struct reader *reader, struct reader_stream *stream, uint64_t ino,
+		      uint64_t off, size_t len, uint64_t file_size);
+
+#endif

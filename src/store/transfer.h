@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHARDFS_STORE_TRANSFER_H
+#define SHARDFS_STORE_TRANSFER_H
+
+/*
+ * Copies: makes them, keeps account of them, reads from them.  Owns the providers (backend stacks)
+ * and knows which are present.  A provider that fails, stalls or fills up slows only its own copies.
+ */
+
+#include "config/config.h"
+#include "index/index.h"
+#include "store/placement.h"
+#include "store/sequencer.h"
+#include "store/spool.h"
+#include "util/waiter.h"
+
+struct transfer;
+
+struct transfer_settings {
+	const struct config *config;
+	const uint8_t *fs_id; /* 16 bytes */
+	struct index *index;
+	struct sequencer *sequencer;
+	struct spool *spool;
+	/* The policy in force for a policy root; from memory.  Given by the store. */
+	void (*policy_of)(void *ctx, uint64_t policy_root, struct policy *out);
+	/* Enough copies are acknowledged (spool_release_copies): the store releases the spool file. */
+	void (*durable)(void *ctx, uint64_t shard_no);
+	void *ctx;
+};
+
+/* Opens every provider without I/O; a provider that is away is away, not an error. */
+int transfer_open(const struct transfer_settings *settings, struct buf *why, struct transfer **out);
+/* Loads owed copies from the index and begins.  After spool_recover. */
+int transfer_start(struct transfer *transfer, struct index_reader *reader);
+/* Stops starting requests, waits for those in flight, ends the threads. */
+void transfer_stop(struct transfer *transfer);
+void transfer_close(struct transfer *transfer);
+
+/* A sealed shard needs copies: chooses places, journals pending copies, queues.  Any thread. */
+void transfer_add(struct transfer *transfer, const struct shard_row *shard);
+
+/*
+ * transfer_fetch - bytes [off, off+len) of a shard's object, from the best copy; the next one is
+ * asked when one fails or is late.  `check` judges the bytes (authenticates): a copy whose bytes it
+ * refuses is marked corrupt and another asked.  -EIO: no good copy reachable.  Waits.
+ */
+int transfer_fetch(struct transfer *transfer, struct index_reader *reader,
+		   const struct shard_row *shard, uint32_t off, uint32_t len,
+		   int (*check)(void *ctx, struct bytes bytes), void *ctx, struct buf *out);
+
+/* The shard has at least `copies` acknowledged copies (0: what its policy asks): tells the waiter. */
+void transfer_when_copied(struct transfer *transfer, uint64_t shard_no, unsigned copies,
+			  struct waiter *waiter);
+
+struct provider_status {
+	uint32_t provider_no;
+	char name[64], type[16], vendor[64], region[64], role[16];
+	char state[16];  /* ok, slow, erroring, open, failed-over, isolated, draining, stale, absent */
+	char cause[96];  /* of the last failure */
+	bool is_present;
+	uint64_t queued_copies, queued_bytes, inflight, objects, bytes, p95_us;
+	int64_t last_ok_sec;
+};
+unsigned transfer_provider_count(struct transfer *transfer);
+void transfer_provider_status(struct transfer *transfer, unsigned i, struct provider_status *out);
+/* Facts for placement and judging; out has room for transfer_provider_count entries. */
+unsigned transfer_facts(struct transfer *transfer, struct provider_facts *out, unsigned out_max);
+/* Look again at providers that are away, now. */
+void transfer_probe(struct transfer *transfer);
+/* A policy changed: shards of this root are judged again (in the background). */
+void transfer_policy_changed(struct transfer *transfer, uint64_t policy_root);
+
+#endif
