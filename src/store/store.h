@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHARDFS_STORE_STORE_H
+#define SHARDFS_STORE_STORE_H
+
+/*
+ * The facade that the front doors use: opens the parts in their order,
+ * recovers what a crash left, and closes them so that what was accepted is
+ * durable.
+ *
+ * Order of opening: configuration, lock on the local state, keys, index, replay of the journal,
+ * spool (recovered), sequencer, transfer, cache, reader, writer, keeper.  Closing in reverse.
+ */
+
+#include "config/config.h"
+#include "crypto/keyring.h"
+#include "index/index.h"
+#include "store/inode.h"
+#include "store/policy.h"
+#include "store/reader.h"
+#include "store/sequencer.h"
+#include "store/transfer.h"
+#include "store/writer.h"
+
+/* Read-only for the front doors, except the numbers, which they draw. */
+struct store {
+	struct config *config;
+	struct keyring *keyring;
+	uint8_t fs_id[16];
+	struct index *index;
+	struct sequencer *sequencer;
+	struct spool *spool;
+	struct cache *cache;
+	struct transfer *transfer;
+	struct reader *reader;
+	struct writer *writer;
+	struct inode_table *inodes;
+	_Atomic uint64_t next_ino, next_cookie;
+	struct store_private *priv;
+};
+
+/*
+ * store_create - what mkfs does: directories, superblock on every provider and locally, empty
+ * index, providers initialised.  `why` names object, cause and what to do.  -EEXIST: there is one.
+ */
+struct store_create_settings {
+	uint32_t root_uid, root_gid;
+	uint64_t chunk_min, chunk_avg, chunk_max; /* 0: default */
+	struct bytes passphrase;                  /* borrowed; may be empty with a key file */
+	struct bytes key_file;                    /* content; may be empty */
+	uint64_t scrypt_n;                        /* 0: default */
+};
+int store_create(const struct config *config, const struct store_create_settings *settings,
+		 struct buf *why);
+
+/*
+ * store_open - takes ownership of config on success.  -EBUSY: another mount holds it;
+ * -EKEYREJECTED: wrong passphrase; others as the parts say; `why` is one line for the user.
+ * lock_wait_ms: how long to wait for a daemon that is ending.
+ */
+int store_open(struct config *config, uint64_t lock_wait_ms, struct buf *why,
+	       struct store **out);
+/* Pushes, syncs, applies, closes.  Returns the first failure; the store is gone in any case. */
+int store_close(struct store *store);
+
+/* Everything accepted so far is durable (syncfs, shardctl sync). */
+void store_sync(struct store *store, struct waiter *waiter);
+
+/* The policy in force: of a policy root; from memory. */
+void store_policy_of(struct store *store, uint64_t policy_root, struct policy *out);
+/*
+ * store_set_policy - journals a policy for the tree at `ino` (a directory); text NULL removes it.
+ * -EINVAL, -EDOM (`why`).  New files use it at once; what is there converges in the background.
+ */
+int store_set_policy(struct store *store, struct inode *dir, const char *text, struct buf *why);
+
+/* Space for statfs: bytes that the root's policy can still take, and the size. */
+struct store_space {
+	uint64_t size_bytes, free_bytes, files, files_free;
+};
+void store_space(struct store *store, struct store_space *out);
+
+/* Protection of one file (all its shards) or, for a directory, of its subtree. */
+struct store_protection {
+	enum protection worst;
+	unsigned copies_have, copies_want; /* of the worst shard */
+	int64_t verified_sec;              /* oldest; 0: some copy was never verified */
+	bool is_corrupt;
+	uint64_t as_of_seq;
+	struct subtree_totals totals;
+	uint64_t shards;
+};
+int store_protection(struct store *store, struct index_reader *reader, struct inode *inode,
+		     struct store_protection *out);
+
+#endif
