@@ -38,8 +38,10 @@ struct buf {
 void buf_release(struct buf *buf); /* frees; buf is empty afterwards */
 /* Makes room for `more` bytes behind len; -ENOMEM leaves buf unchanged. */
 int buf_reserve(struct buf *buf, size_t more);
-int buf_append(struct buf *buf, struct bytes src);    /* 0 or -ENOMEM, unchanged */
+/* src must not lie in buf. */
+int buf_append(struct buf *buf, struct bytes src);   /* 0 or -ENOMEM, unchanged */
 int buf_append_zeros(struct buf *buf, size_t count); /* 0 or -ENOMEM, unchanged */
+/* Both: 0 or -ENOMEM, unchanged. */
 int buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int buf_vprintf(struct buf *buf, const char *format, va_list args);
 void buf_swap(struct buf *a, struct buf *b);

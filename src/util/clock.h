@@ -4,6 +4,7 @@
 
 /* Monotonic and wall time; tests replace both.  Any thread. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Seconds and nanoseconds since 1970, negative before; nsec is 0 .. 999,999,999. */
@@ -16,12 +17,17 @@ uint64_t clock_mono_ms(void);
 uint64_t clock_mono_ns(void);
 struct wall_time clock_wall(void);
 
-/* Tests: stop both clocks at these values, and move them on.  clock_test_release goes back. */
+/*
+ * Tests: stop both clocks at these values, and move them on.  While they are
+ * frozen, cond_wait_ms counts this time too.  clock_test_release goes back.
+ */
 void clock_test_freeze(uint64_t mono_ms, struct wall_time wall);
 void clock_test_advance(uint64_t ms);
 void clock_test_release(void);
+bool clock_test_is_frozen(void);
 
-/* RFC 3339 in UTC ("2026-01-31T12:00:00Z"); out holds CLOCK_RFC3339_SIZE bytes. */
+/* RFC 3339 in UTC ("2026-01-31T12:00:00Z"), without fractions; returns out, which holds
+ * CLOCK_RFC3339_SIZE bytes.  A year that no calendar reaches is printed as "@seconds". */
 #define CLOCK_RFC3339_SIZE 48
 const char *clock_rfc3339(struct wall_time t, char *out);
 

@@ -12,18 +12,32 @@
 # - Tests of the room: tests/unit/util.mk.
 noinst_LIBRARIES += lib_util.a
 lib_util_a_SOURCES = \
+	src/util/buf.c \
 	src/util/buf.h \
+	src/util/clock.c \
 	src/util/clock.h \
+	src/util/counter.c \
 	src/util/counter.h \
+	src/util/err.c \
 	src/util/err.h \
 	src/util/list.h \
+	src/util/lock.c \
 	src/util/lock.h \
+	src/util/log.c \
 	src/util/log.h \
+	src/util/map.c \
 	src/util/map.h \
+	src/util/mem.c \
 	src/util/mem.h \
+	src/util/notify.c \
 	src/util/notify.h \
+	src/util/option.c \
 	src/util/option.h \
+	src/util/queue.c \
 	src/util/queue.h \
+	src/util/tree.c \
 	src/util/tree.h \
+	src/util/units.c \
 	src/util/units.h \
+	src/util/wire.c \
 	src/util/wire.h

@@ -28,7 +28,7 @@ enum lock_rank {
 	LOCK_CACHE,
 	LOCK_BACKEND,
 	LOCK_QUEUE,
-	LOCK_LEAF,        /* holds no other lock: counters, tickets */
+	LOCK_LEAF, /* nothing but the log is taken under it: counters, tickets */
 	LOCK_LOG,
 };
 
@@ -47,7 +47,11 @@ void lock_drop(struct lock *lock);
 void lock_take_pair(struct lock *a, struct lock *b);
 void lock_drop_pair(struct lock *a, struct lock *b);
 
-/* Condition on a lock. lock_wait_ms returns 0, or -ETIMEDOUT after timeout_ms. */
+/*
+ * Condition on a lock, which the caller holds.  Waits may end without a wake:
+ * test the condition in a loop.  cond_wait_ms returns 0, or -ETIMEDOUT once
+ * timeout_ms of clock_mono_ms() have passed.
+ */
 struct cond {
 	pthread_cond_t cond;
 };

@@ -24,7 +24,8 @@ struct map {
 #define MAP_INIT {0}
 
 void map_release(struct map *map); /* frees the slots; nodes are the caller's */
-int map_insert(struct map *map, struct map_node *node, uint64_t hash); /* -ENOMEM only if there is no table at all; a failed growth is tolerated */
+/* 0, or -ENOMEM while there is no table at all; a failed growth only makes chains longer. */
+int map_insert(struct map *map, struct map_node *node, uint64_t hash);
 void map_remove(struct map *map, struct map_node *node);               /* node must be in map */
 struct map_node *map_first(const struct map *map, uint64_t hash);      /* NULL */
 struct map_node *map_next(const struct map_node *node);                 /* same hash; NULL */

@@ -31,8 +31,14 @@
 #define DAY    (24 * HOUR)
 
 enum option_type {
-	OPTION_END, OPTION_STRING, OPTION_SIZE, OPTION_DURATION, OPTION_RATE, OPTION_COUNT,
-	OPTION_BOOL, OPTION_ENUM,
+	OPTION_END,
+	OPTION_STRING,
+	OPTION_SIZE,
+	OPTION_DURATION,
+	OPTION_RATE,
+	OPTION_COUNT,
+	OPTION_BOOL,
+	OPTION_ENUM,
 };
 
 #define OPT_REQUIRED ((const char *)-1) /* as default: the key must be given */
@@ -65,16 +71,20 @@ struct option_spec {
 const char *option_key(const struct option_spec *spec, char *out); /* out: OPTION_KEY_SIZE */
 const struct option_spec *option_find(const struct option_spec *table, const char *key); /* NULL */
 
-/* Fills target with all defaults (required ones stay empty).  -ENOMEM. */
+/*
+ * Fills target with all defaults (required ones stay empty).  The target is
+ * zeroed before, or holds values of this table.  -ENOMEM: its strings are freed.
+ */
 int option_set_defaults(const struct option_spec *table, void *target);
 /*
  * option_set - parse text into its member.
- * -EINVAL, -ERANGE: `why` then holds what is allowed ("must be 5MiB .. 5GiB"); target unchanged.
+ * -EINVAL, -ERANGE: what is allowed ("must be 5MiB .. 5GiB") is appended to `why`, unless that
+ * is NULL.  -ENOMEM.  The target is unchanged in each case.
  */
 int option_set(const struct option_spec *spec, void *target, const char *text, struct buf *why);
-/* The current value as text that option_set accepts. */
+/* Appends the current value as text that option_set accepts; 0 or -ENOMEM. */
 int option_print(const struct option_spec *spec, const void *target, struct buf *out);
-/* One line for --help and man-page tests: key, type, default, range, help. */
+/* Appends one line (no newline) for --help: key, type, default, range, help; 0 or -ENOMEM. */
 int option_describe(const struct option_spec *spec, struct buf *out);
 void option_release(const struct option_spec *table, void *target); /* frees the strings */
 

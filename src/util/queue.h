@@ -22,8 +22,9 @@ struct queue {
 };
 
 int queue_init(struct queue *queue, size_t capacity); /* 1 ..; -ENOMEM */
+/* Accepts a zeroed queue.  Items still inside are not freed. */
 void queue_release(struct queue *queue);               /* must be empty or abandoned */
-/* Waits while full.  -EPIPE once closed (item not taken). */
+/* item is not NULL.  Waits while full.  -EPIPE once closed (item not taken). */
 int queue_push(struct queue *queue, void *item);
 /* -EAGAIN when full, -EPIPE once closed; never waits. */
 int queue_try_push(struct queue *queue, void *item);
@@ -47,7 +48,7 @@ int workers_start(struct workers *workers, struct queue *queue, unsigned count, 
 /* Closes the queue, drains it and joins.  Accepts workers that were never started (zeroed). */
 void workers_stop(struct workers *workers);
 
-/* One named thread; signals are blocked in it.  0 or -EAGAIN. */
+/* One named thread, to be joined; signals are blocked in it.  0 or -EAGAIN. */
 int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg);
 
 #endif

@@ -18,7 +18,7 @@ struct tree_key {
 struct tree_node {
 	struct tree_node *left, *right, *parent;
 	struct tree_key key;
-	int8_t balance;
+	int8_t height; /* of the subtree; 1 for a leaf */
 };
 
 struct tree {
