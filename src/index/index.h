@@ -65,6 +65,12 @@ int index_reader_open(struct index *index, struct index_reader **out);
 void index_reader_close(struct index_reader *reader);
 
 uint64_t index_applied_seq(struct index *index);
+/*
+ * index_durable_seq - the seq up to which the engine would survive a power loss.  It moves in
+ * index_checkpoint and index_close only, and is at most index_applied_seq.  Journal files may
+ * be dropped up to here: what is applied but not durable must be replayable.
+ */
+uint64_t index_durable_seq(struct index *index);
 void index_highest(struct index *index, struct index_highest *out); /* engine and overlay */
 
 /* ---- reading ---- */
