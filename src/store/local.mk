@@ -1,4 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Pattern and rules: src/util/local.mk.
 noinst_LIBRARIES += lib_store.a
-lib_store_a_SOURCES =
+lib_store_a_SOURCES = \
+	src/store/cache.h \
+	src/store/chunk.h \
+	src/store/dedup.h \
+	src/store/journal.h \
+	src/store/pack.h \
+	src/store/placement.h \
+	src/store/policy.h \
+	src/store/reader.h \
+	src/store/sequencer.h \
+	src/store/spool.h \
+	src/store/transfer.h
