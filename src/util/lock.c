@@ -107,6 +107,35 @@ void lock_drop_pair(struct lock *a, struct lock *b)
 		lock_drop(b);
 }
 
+unsigned lock_take_set(struct lock **locks, unsigned count)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		struct lock *lock = locks[i];
+		unsigned at = 0;
+
+		while (at < kept && (uintptr_t)locks[at] < (uintptr_t)lock)
+			at++;
+		if (!lock || (at < kept && locks[at] == lock))
+			continue;
+		for (unsigned k = kept++; k > at; k--)
+			locks[k] = locks[k - 1];
+		locks[at] = lock;
+	}
+	for (unsigned i = 0; i < kept; i++) {
+		note_taken(locks[i], i > 0);
+		pthread_mutex_lock(&locks[i]->mutex);
+	}
+	return kept;
+}
+
+void lock_drop_set(struct lock *const *locks, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		lock_drop(locks[i]);
+}
+
 void cond_init(struct cond *cond)
 {
 	pthread_condattr_t attr;

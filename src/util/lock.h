@@ -4,7 +4,7 @@
 
 /*
  * Ranked mutexes.  A thread may take a lock only while every lock that it
- * holds has a lower rank; equal ranks only through lock_take_pair.  Debug
+ * holds has a lower rank; equal ranks only through lock_take_pair and lock_take_set.  Debug
  * builds (!NDEBUG) assert this.  A lock is never held across a provider
  * request, an index transaction, an fsync or a FUSE reply.
  */
@@ -46,6 +46,12 @@ void lock_drop(struct lock *lock);
 /* Two locks of one rank, in the order of their addresses; a and b may be the same lock. */
 void lock_take_pair(struct lock *a, struct lock *b);
 void lock_drop_pair(struct lock *a, struct lock *b);
+/*
+ * Several locks of one rank, in the order of their addresses.  Sorts `locks`, drops NULLs and
+ * repeats from it, takes what is left and returns their number, for lock_drop_set.
+ */
+unsigned lock_take_set(struct lock **locks, unsigned count);
+void lock_drop_set(struct lock *const *locks, unsigned count);
 
 /*
  * Condition on a lock, which the caller holds.  Waits may end without a wake:
