@@ -5,6 +5,8 @@ lib_store_a_SOURCES = \
 	src/store/cache.h \
 	src/store/chunk.h \
 	src/store/dedup.h \
+	src/store/inode.c \
+	src/store/inode.h \
 	src/store/journal.h \
 	src/store/pack.h \
 	src/store/placement.h \
@@ -12,4 +14,9 @@ lib_store_a_SOURCES = \
 	src/store/reader.h \
 	src/store/sequencer.h \
 	src/store/spool.h \
-	src/store/transfer.h
+	src/store/store.h \
+	src/store/transfer.h \
+	src/store/writer.c \
+	src/store/writer.h \
+	src/store/writer_private.h \
+	src/store/writer_range.c

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHARDFS_STORE_WRITER_PRIVATE_H
+#define SHARDFS_STORE_WRITER_PRIVATE_H
+
+/* What writer.c (runs, codec workers, order) and writer_range.c (extents) share. */
+
+#include "codec/chunker.h"
+#include "store/writer.h"
+#include "util/counter.h"
+#include "util/list.h"
+
+/*
+ * filling -> queued -> coding -> done -> (journalled, freed)
+ * Only a filling run takes bytes; an inode has at most one, its newest.
+ */
+enum run_state { RUN_FILLING, RUN_QUEUED, RUN_CODING, RUN_DONE };
+
+struct run_piece {
+	uint32_t start, len; /* in run->data */
+	struct chunk_row chunk;
+	bool is_stored; /* chunk is pinned */
+};
+
+/* Consecutive bytes of a file on their way to the spool. */
+struct run {
+	struct list link;  /* inode_writer.runs, in the order of writing; inode's lock */
+	struct list ready; /* writer's lists of work; writer's lock */
+	struct inode *inode;
+	uint64_t number;   /* of the mutation */
+	uint64_t off;      /* file offset of data[start]; moves down when a tail is put before */
+	uint8_t *data;
+	uint32_t start, len, capacity;
+	uint32_t limit;    /* writes fill data up to here */
+	enum run_state state; /* inode's lock */
+	bool is_big;       /* data is one of the pool's buffers */
+	bool is_continued; /* the next run goes on where this ends: its tail may move there */
+	bool waits_for_tail; /* the run before may still put its tail before this one */
+	uint64_t touched_ms;
+	_Atomic int error;
+	struct run_piece *pieces;
+	uint32_t piece_count, piece_next; /* piece_next: writer's lock */
+	_Atomic uint32_t pieces_left;
+};
+
+/* The unpushed side of an inode.  Holds a reference on it. */
+struct inode_writer {
+	struct list dirty; /* writer->dirty; writer's lock */
+	struct inode *inode;
+	struct list runs;   /* inode's lock, as all below */
+	struct list pushes; /* who waits for runs */
+	uint64_t next_number;
+};
+
+struct push {
+	struct list link;
+	struct waiter inner;  /* given to the sequencer */
+	struct waiter *user;
+	uint64_t until;       /* number of the last run that counts */
+	int error;
+	bool is_sync;
+};
+
+struct writer {
+	struct writer_settings settings;
+	uint32_t chunk_max;
+	struct lock lock; /* LOCK_WRITER: guards the lists and flags below */
+	struct cond work;
+	struct list ready_cut, ready_code;
+	struct list dirty;
+	struct list free_big; /* pool of big buffers, linked through their first bytes */
+	unsigned free_big_count;
+	struct waiter *parked, **parked_end;
+	uint64_t runs_in_codec;
+	bool is_stopping, is_pressed;
+	struct cond tick;
+	struct cond drained;
+	_Atomic uint64_t dirty_bytes;
+	pthread_t *threads;
+	unsigned thread_count;
+	pthread_t ticker;
+	bool has_ticker;
+};
+
+/* The filling run goes to the codec; inode locked. */
+void writer_close_filling(struct writer *writer, struct inode *inode);
+/* Drops unpushed bytes at or beyond size if that is possible now; inode locked. */
+void writer_cut_filling(struct writer *writer, struct inode *inode, uint64_t size);
+
+#endif
