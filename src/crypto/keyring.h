@@ -12,8 +12,8 @@
  * A slot commits to its key: it opens under one passphrase only, whoever
  * prepared its bytes.  All secrets live in locked memory and are wiped.
  *
- * A keyring may be used by any thread at any time (keyring_derive copies under
- * a lock); what changes a superblock needs that superblock to itself.
+ * Threads: keyring_derive*, keyring_fs_id and keyring_current_epoch any at any
+ * time; everything else one thread at a time.
  */
 
 #include "crypto/aead.h"
@@ -113,9 +113,14 @@ int keyring_slot_remove(struct keyring *keyring, struct superblock *sb, uint32_t
 /* New credentials for a slot that stays.  -ENOENT, -EINVAL. */
 int keyring_slot_change(struct keyring *keyring, struct superblock *sb, uint32_t slot_no,
 			const struct credentials *credentials, struct kdf_params kdf);
-/* A new current epoch.  -ENOSPC SUPERBLOCK_EPOCHS_MAX reached. */
+/* A new current epoch.  -ENOSPC SUPERBLOCK_EPOCHS_MAX reached; -ESTALE sb is not the one that
+ * the keyring was opened with, loaded from or last changed. */
 int keyring_epoch_add(struct keyring *keyring, struct superblock *sb, uint32_t *epoch);
 /* Destroys the key of an epoch, here and in sb, for ever.  -ENOENT; -EBUSY it is current. */
 int keyring_epoch_destroy(struct keyring *keyring, struct superblock *sb, uint32_t epoch);
+
+/* scrypt (RFC 7914) itself, for the slots and for known answers.  -EINVAL params; -ENOMEM. */
+int crypto_scrypt(struct bytes password, struct bytes salt, struct kdf_params params, uint8_t *out,
+		  size_t len);
 
 #endif

@@ -130,6 +130,12 @@ int superblock_parse(struct bytes src, struct superblock *out);
 /* All bytes before the MAC, appended to out.  The inverse of parse.  0 or -ENOMEM. */
 int superblock_encode_body(const struct superblock *sb, struct buf *out);
 
+/* In the ranges above?  256 <= min <= avg / 2, avg a power of two from 1 KiB to 8 MiB,
+ * avg * 2 <= max <= CHUNK_BYTES_MAX. */
+bool superblock_kdf_is_valid(struct kdf_params kdf);
+bool superblock_chunk_sizes_are_valid(uint32_t min_bytes, uint32_t avg_bytes, uint32_t max_bytes);
+
+/* NULL when there is none. */
 const struct key_slot *superblock_find_slot(const struct superblock *sb, uint32_t slot_no);
 const struct key_epoch *superblock_find_epoch(const struct superblock *sb, uint32_t epoch);
 
