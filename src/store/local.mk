@@ -8,6 +8,7 @@ lib_store_a_SOURCES = \
 	src/store/inode.c \
 	src/store/inode.h \
 	src/store/journal.h \
+	src/store/pack.c \
 	src/store/pack.h \
 	src/store/placement.h \
 	src/store/policy.h \
