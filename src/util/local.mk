@@ -20,13 +20,10 @@ lib_util_a_SOURCES = \
 	src/util/counter.h \
 	src/util/err.c \
 	src/util/err.h \
-<<<<<<< Updated upstream
-	src/util/hook.c \
-	src/util/hook.h \
-=======
 	src/util/file.c \
 	src/util/file.h \
->>>>>>> Stashed changes
+	src/util/hook.c \
+	src/util/hook.h \
 	src/util/list.h \
 	src/util/lock.c \
 	src/util/lock.h \
