@@ -2,25 +2,29 @@
 # Pattern and rules: src/util/local.mk.
 noinst_LIBRARIES += lib_store.a
 lib_store_a_SOURCES = \
-	src/store/acl.c \
-	src/store/acl.h \
 	src/store/cache.h \
 	src/store/chunk.h \
 	src/store/dedup.h \
 	src/store/inode.c \
 	src/store/inode.h \
 	src/store/journal.h \
-	src/store/names.c \
-	src/store/names.h \
-	src/store/names_attr.c \
-	src/store/pack.c \
 	src/store/pack.h \
 	src/store/placement.h \
+	src/store/policies.c \
+	src/store/policies.h \
 	src/store/policy.h \
+	src/store/protection.c \
 	src/store/reader.h \
+	src/store/reclaim.c \
+	src/store/reclaim.h \
 	src/store/sequencer.h \
 	src/store/spool.h \
+	src/store/store.c \
 	src/store/store.h \
+	src/store/store_create.c \
+	src/store/store_private.h \
+	src/store/superblock_io.c \
+	src/store/superblock_io.h \
 	src/store/transfer.h \
 	src/store/writer.c \
 	src/store/writer.h \

@@ -43,11 +43,9 @@ struct store {
  * index, providers initialised.  `why` names object, cause and what to do.  -EEXIST: there is one.
  */
 struct store_create_settings {
-	uint32_t root_uid, root_gid;
-	uint64_t chunk_min, chunk_avg, chunk_max; /* 0: default */
-	struct bytes passphrase;                  /* borrowed; may be empty with a key file */
-	struct bytes key_file;                    /* content; may be empty */
-	uint64_t scrypt_n;                        /* 0: default */
+	uint32_t root_uid, root_gid; /* who owns the root directory */
+	const struct credentials *credentials;
+	struct kdf_params kdf; /* KDF_PARAMS_DEFAULT */
 };
 int store_create(const struct config *config, const struct store_create_settings *settings,
 		 struct buf *why);

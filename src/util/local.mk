@@ -20,10 +20,6 @@ lib_util_a_SOURCES = \
 	src/util/counter.h \
 	src/util/err.c \
 	src/util/err.h \
-	src/util/file.c \
-	src/util/file.h \
-	src/util/hook.c \
-	src/util/hook.h \
 	src/util/list.h \
 	src/util/lock.c \
 	src/util/lock.h \
@@ -43,6 +39,5 @@ lib_util_a_SOURCES = \
 	src/util/tree.h \
 	src/util/units.c \
 	src/util/units.h \
-	src/util/waiter.h \
 	src/util/wire.c \
 	src/util/wire.h

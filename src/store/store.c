@@ -1,0 +1,834 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening, recovery and closing of the whole.
+ *
+ * Recovery is replay.  Records behind index_applied_seq() are read from the
+ * journal; each that lies behind the last `synced` mark counts only if the
+ * spool bytes of the chunks that it introduces authenticate, and the first
+ * that fails ends the history: what is left is a prefix.  Replay changes only
+ * the index, in batches that can be repeated, so a second kill changes
+ * nothing.  Then the spool is recovered: what was in shards without a footer
+ * moves to new ones through the ordinary path, journalled as moves.
+ *
+ * A spool file is dropped only after the record that says "durable" has been
+ * applied, hence synced: releases wait in a list for the applier.
+ */
+#include "store/store_private.h"
+
+#include "crypto/crypto.h"
+#include "store/superblock_io.h"
+#include "util/clock.h"
+#include "util/err.h"
+#include "util/hook.h"
+#include "util/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#define REPLAY_BATCH      2048u
+#define LOCK_POLL_MS      50u
+#define DISK_RESERVE      (64 * MIB) /* of the spool's disk, for journal and index */
+#define DISK_LOOK_MS      200u
+#define DECODE_READERS    2u
+#define WRITE_LIMIT       95u /* percent of the spool beyond which new writes are refused */
+#define BACKLOG_RECORDS   65536u
+#define PRIORITY_COUNT    4u
+
+char *store_path(const struct config *config, const char *name)
+{
+	return mem_printf("%s/%s", config->home, name);
+}
+
+/* ---- callbacks of the parts ---- */
+
+static int on_shard_opened(void *ctx, struct shard_row *shard)
+{
+	struct store *store = ctx;
+	struct record *record = record_new();
+	uint64_t seq;
+
+	if (!record)
+		return -ENOMEM;
+	shard->shard_no = store->priv->next_shard_no++;
+	shard->state = SHARD_OPEN;
+	record_put_shard(record, shard);
+	return sequencer_submit(store->sequencer, record, &seq);
+}
+
+static void on_shard_sealed(void *ctx, const struct shard_row *shard)
+{
+	struct store *store = ctx;
+	struct record *record = record_new();
+	uint64_t seq;
+	int r = -ENOMEM;
+
+	if (record) {
+		record_put_shard(record, shard);
+		r = sequencer_submit(store->sequencer, record, &seq);
+	}
+	if (r < 0) {
+		/* it stays in the spool and is found there by the next mount */
+		log_error("shard-seal-unrecorded", "shard=%s error=%s next=\"at the next mount\"",
+			  shard_id_hex(&shard->id).s, err_name(r));
+		return;
+	}
+	transfer_add(store->transfer, shard);
+}
+
+struct release {
+	struct list link;
+	uint64_t shard_no, seq;
+	struct shard_id id;
+	uint64_t object_len;
+};
+
+static void on_applied(void *ctx, uint64_t seq);
+
+/* Enough copies are acknowledged: say so in the journal; the file goes when that is applied. */
+static void on_shard_durable(void *ctx, uint64_t shard_no)
+{
+	struct store *store = ctx;
+	struct release *release;
+	struct shard_row shard;
+	struct record *record;
+	uint64_t seq = 0;
+	int r = index_get_shard(store->index, NULL, shard_no, &shard);
+
+	if (r == -EAGAIN) {
+		struct index_reader *reader;
+
+		r = index_reader_open(store->index, &reader);
+		if (r == 0) {
+			r = index_get_shard(store->index, reader, shard_no, &shard);
+			index_reader_close(reader);
+		}
+	}
+	if (r < 0 || shard.state != SHARD_SEALED)
+		return;
+	release = mem_alloc(sizeof(*release));
+	record = record_new();
+	if (!release || !record) {
+		mem_free(release);
+		record_free(record);
+		return; /* found again at the next mount */
+	}
+	shard.state = SHARD_DURABLE;
+	record_put_shard(record, &shard);
+	release->shard_no = shard_no;
+	release->id = shard.id;
+	release->object_len = shard.object_len;
+	release->seq = UINT64_MAX;
+	lock_take(&store->priv->lock);
+	list_push_back(&store->priv->releases, &release->link);
+	lock_drop(&store->priv->lock);
+	r = sequencer_submit(store->sequencer, record, &seq);
+	lock_take(&store->priv->lock);
+	release->seq = seq;
+	if (r < 0)
+		list_remove(&release->link);
+	lock_drop(&store->priv->lock);
+	if (r < 0)
+		mem_free(release);
+	else if (index_applied_seq(store->index) >= seq)
+		on_applied(store, seq); /* it was quicker than we were */
+}
+
+static void release_one(struct store *store, const struct release *release)
+{
+	char path[4096];
+	bool to_cache = store->cache && cache_path_for(store->cache, &release->id,
+						       release->object_len, path,
+						       sizeof(path)) == 0;
+	int r = spool_release(store->spool, release->shard_no, to_cache ? path : NULL);
+
+	if (r == 0 && to_cache)
+		cache_adopt(store->cache, &release->id, release->object_len);
+	if (r < 0 && r != -ENOENT)
+		log_warn("spool-release-failed", "shard=%s error=%s next=\"at the next mount\"",
+			 shard_id_hex(&release->id).s, err_name(r));
+}
+
+static void on_applied(void *ctx, uint64_t seq)
+{
+	struct store *store = ctx;
+	struct list ready = LIST_INIT(ready);
+
+	lock_take(&store->priv->lock);
+	list_for_each(pos, &store->priv->releases) {
+		struct release *release = container_of(pos, struct release, link);
+
+		if (release->seq > seq)
+			continue;
+		list_remove(pos);
+		list_push_back(&ready, pos);
+	}
+	lock_drop(&store->priv->lock);
+	list_for_each(pos, &ready) {
+		struct release *release = container_of(pos, struct release, link);
+
+		list_remove(pos);
+		release_one(store, release);
+		mem_free(release);
+	}
+}
+
+static int sync_spool(void *ctx)
+{
+	struct store *store = ctx;
+
+	return spool_sync(store->spool);
+}
+
+static void policy_of(void *ctx, uint64_t policy_root, struct policy *out)
+{
+	struct store *store = ctx;
+
+	policies_get(store->priv->policies, policy_root, out);
+}
+
+void store_policy_of(struct store *store, uint64_t policy_root, struct policy *out)
+{
+	policies_get(store->priv->policies, policy_root, out);
+}
+
+static void class_of(void *ctx, const struct inode_row *row, struct shard_class *out)
+{
+	struct store *store = ctx;
+	struct policy policy;
+
+	policies_get(store->priv->policies, row->policy_root, &policy);
+	out->policy_root = policies_has(store->priv->policies, row->policy_root)
+				   ? row->policy_root
+				   : INO_ROOT;
+	out->priority = policy.priority;
+	out->key_epoch = keyring_current_epoch(store->keyring);
+}
+
+/* Free bytes of the spool's disk, looked up now and then. */
+static uint64_t disk_free(struct store *store)
+{
+	uint64_t now = clock_mono_ms();
+	struct statvfs vfs;
+
+	LOCK_SCOPE(&store->priv->lock);
+	if (store->priv->disk_seen_ms == 0 || now - store->priv->disk_seen_ms > DISK_LOOK_MS) {
+		if (statvfs(store->config->spool, &vfs) == 0)
+			store->priv->disk_free = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+		store->priv->disk_seen_ms = now;
+	}
+	return store->priv->disk_free;
+}
+
+static int admit(void *ctx, uint64_t bytes, bool is_reserve)
+{
+	struct store *store = ctx;
+	uint64_t size = store->config->settings.spool_size_bytes;
+	uint64_t limit = is_reserve ? size : size / 100 * WRITE_LIMIT;
+	uint64_t reserve = is_reserve ? DISK_RESERVE / 2 : DISK_RESERVE;
+	uint64_t dirty = writer_dirty_bytes(store->writer);
+
+	if (spool_bytes_used(store->spool) + dirty + bytes > limit)
+		return -ENOSPC;
+	if (disk_free(store) < reserve + dirty + bytes)
+		return -ENOSPC;
+	return 0;
+}
+
+static void on_orphan(void *ctx, uint64_t ino)
+{
+	struct store *store = ctx;
+
+	(void)ino;
+	if (store->priv->reclaim)
+		reclaim_wake(store->priv->reclaim);
+}
+
+/* ---- replay ---- */
+
+struct replay {
+	struct store *store;
+	struct index_reader *reader;
+	struct record *batch[REPLAY_BATCH];
+	size_t count;
+};
+
+static int replay_flush(struct replay *replay)
+{
+	int r = 0;
+
+	if (replay->count > 0)
+		r = index_apply(replay->store->index, replay->batch, replay->count);
+	for (size_t i = 0; i < replay->count; i++)
+		record_free(replay->batch[i]);
+	replay->count = 0;
+	return r;
+}
+
+/* 0: its chunks are there; 1: one is not. */
+static int replay_check(struct replay *replay, const struct record *record)
+{
+	struct record_walk walk = record_walk_of(buf_bytes(&record->changes));
+	struct change change;
+	int r;
+
+	while ((r = record_walk_next(&walk, &change)) > 0) {
+		struct shard_row shard;
+
+		if (change.type != CHANGE_CHUNK_PUT)
+			continue;
+		r = index_get_shard(replay->store->index, replay->reader, change.u.chunk.shard_no,
+				    &shard);
+		if (r == 0 && shard.state == SHARD_DURABLE)
+			continue;
+		if (r == 0)
+			r = spool_check_record(replay->store->spool, &shard, &change.u.chunk);
+		if (r < 0) {
+			log_info("replay-ends", "seq=%llu chunk=%llu error=%s",
+				 (unsigned long long)record->seq,
+				 (unsigned long long)change.u.chunk.chunk_no, err_name(r));
+			return r == -ENOMEM ? r : 1;
+		}
+	}
+	return r;
+}
+
+static int replay_record(void *ctx, struct record *record, bool is_synced)
+{
+	struct replay *replay = ctx;
+	int r = is_synced ? 0 : replay_check(replay, record);
+
+	if (r == 0)
+		r = index_note(replay->store->index, record);
+	if (r != 0)
+		return r;
+	replay->batch[replay->count++] = record;
+	return replay->count == REPLAY_BATCH ? replay_flush(replay) : 0;
+}
+
+static int replay_journal(struct store *store, const struct journal_settings *settings,
+			  uint64_t *last_seq, struct buf *why)
+{
+	struct replay *replay = mem_alloc(sizeof(*replay));
+	struct journal_replay_info info = {0};
+	uint64_t after = index_applied_seq(store->index), start = clock_mono_ms();
+	int r;
+
+	if (!replay)
+		return -ENOMEM;
+	replay->store = store;
+	r = index_reader_open(store->index, &replay->reader);
+	if (r == 0) {
+		r = journal_replay(settings, after, replay_record, replay, &info);
+		if (r == 0)
+			r = replay_flush(replay);
+		for (size_t i = 0; i < replay->count; i++)
+			record_free(replay->batch[i]);
+		index_reader_close(replay->reader);
+	}
+	mem_free(replay);
+	if (r < 0) {
+		buf_printf(why, "%s: replay of the journal failed: %s; see the log",
+			   store->config->journal, err_sentence(r));
+		return r;
+	}
+	*last_seq = MAX(info.last_seq, after);
+	if (info.records > 0)
+		log_info("journal-replayed", "records=%llu last=%llu dropped_bytes=%llu ms=%llu",
+			 (unsigned long long)info.records, (unsigned long long)info.last_seq,
+			 (unsigned long long)info.dropped_bytes,
+			 (unsigned long long)(clock_mono_ms() - start));
+	return 0;
+}
+
+/* ---- recovery of the spool ---- */
+
+static int on_chunk_moved(void *ctx, const struct chunk_row *old, const struct chunk_row *now)
+{
+	struct store *store = ctx;
+	struct record *record = record_new();
+	uint64_t seq;
+
+	(void)old;
+	if (!record)
+		return -ENOMEM;
+	record_put_chunk(record, now);
+	return sequencer_submit(store->sequencer, record, &seq);
+}
+
+static void on_chunk_bad(void *ctx, uint64_t chunk_no)
+{
+	(void)ctx;
+	log_error("chunk-bad", "chunk=%llu next=\"reads give EIO unless a provider has it\"",
+		  (unsigned long long)chunk_no);
+}
+
+/* Shards that were open when the machine stopped and hold nothing any more. */
+static int drop_empty_shards(struct store *store, struct index_reader *reader)
+{
+	uint64_t after = 0;
+
+	for (;;) {
+		AUTO(shard_list) shards = ROW_LIST_INIT;
+		int r = index_list_shards(store->index, reader, after, 256, &shards);
+
+		if (r < 0 || shards.count == 0)
+			return r;
+		for (size_t i = 0; i < shards.count; i++) {
+			const struct shard_row *shard = &shards.rows[i];
+			AUTO(chunk_list) chunks = ROW_LIST_INIT;
+			struct record *record;
+			uint64_t seq;
+
+			after = shard->shard_no;
+			if (shard->state != SHARD_OPEN ||
+			    spool_has(store->spool, shard->shard_no))
+				continue;
+			r = index_list_chunks(store->index, reader, after, 0, 1, &chunks);
+			if (r < 0)
+				return r;
+			if (chunks.count > 0)
+				continue;
+			record = record_new();
+			if (!record)
+				return -ENOMEM;
+			record_del_shard(record, after);
+			r = sequencer_submit(store->sequencer, record, &seq);
+			if (r < 0)
+				return r;
+		}
+	}
+}
+
+/* ---- opening, step by step ---- */
+
+static int take_lock(struct store *store, uint64_t wait_ms, struct buf *why)
+{
+	AUTO_STR path = store_path(store->config, STORE_LOCK_NAME);
+	uint64_t until = clock_mono_ms() + wait_ms;
+	int fd;
+
+	if (!path)
+		return -ENOMEM;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		int r = -errno;
+
+		buf_printf(why, "%s: %s; is there a file system? mkfs.shardfs makes one", path,
+			   err_sentence(r));
+		return r;
+	}
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		struct timespec pause = {.tv_nsec = LOCK_POLL_MS * 1000000};
+
+		if (clock_mono_ms() >= until) {
+			buf_printf(why, "%s: this file system is in use by another process; "
+					"unmount it first", store->config->home);
+			close(fd);
+			return -EBUSY;
+		}
+		nanosleep(&pause, NULL);
+	}
+	store->priv->lock_fd = fd;
+	return 0;
+}
+
+static int open_keys(struct store *store, struct superblock *sb, struct buf *why)
+{
+	AUTO(credentials) credentials = CREDENTIALS_INIT;
+	const struct config *config = store->config;
+	int r = superblock_io_read(config, sb, why);
+
+	if (r < 0)
+		return r;
+	r = credentials_load(config->passphrase_file, config->passphrase_command,
+			     config->key_file, &credentials, why);
+	if (r < 0)
+		return r;
+	r = keyring_unlock(sb, &credentials, &store->keyring);
+	if (r == -EKEYREJECTED)
+		buf_printf(why, "%s: wrong passphrase or key file: no key slot opens with it",
+			   config->home);
+	else if (r == -ENOKEY)
+		buf_printf(why, "%s: no key slot opens with only what the configuration names; "
+				"is a key_file or passphrase_file missing?", config->home);
+	else if (r < 0)
+		buf_printf(why, "%s: the superblock does not authenticate: %s", config->home,
+			   err_sentence(r));
+	if (r == 0)
+		memcpy(store->fs_id, sb->fs_id.b, sizeof(store->fs_id));
+	return r;
+}
+
+static int open_chunker(struct store *store, const struct superblock *sb)
+{
+	uint8_t key[CHUNKER_KEY_BYTES];
+	struct chunker_params params = {sb->chunk_min_bytes, sb->chunk_avg_bytes,
+					sb->chunk_max_bytes};
+	int r = keyring_derive(store->keyring, 1, KEY_CHUNKER, bytes_of(NULL, 0), key,
+			       sizeof(key));
+
+	if (r == 0)
+		r = chunker_new(&params, key, &store->priv->chunker);
+	mem_wipe(key, sizeof(key));
+	return r;
+}
+
+static int open_index(struct store *store, struct buf *why)
+{
+	const struct config *config = store->config;
+	struct index_settings settings = {
+		.path = config->index,
+		.cache_dirents_max = 65536,
+		.page_cache_bytes = config->settings.index_cache_bytes,
+	};
+
+	return index_open(&settings, why, &store->index);
+}
+
+static int open_spool(struct store *store, struct buf *why)
+{
+	const struct config *config = store->config;
+	struct spool_settings settings = {
+		.dir = config->spool,
+		.keyring = store->keyring,
+		.shard_bytes = config->settings.shard_size_bytes,
+		.open_shards_max = (uint32_t)config->settings.open_shards_max,
+		.idle_ms = config->settings.shard_idle_ms,
+		.size_max = config->settings.spool_size_bytes,
+		.writer_epoch = store->priv->writer_epoch,
+		.opened = on_shard_opened,
+		.sealed = on_shard_sealed,
+		.ctx = store,
+	};
+	int r = spool_open(&settings, &store->spool);
+
+	if (r < 0)
+		buf_printf(why, "%s: the spool cannot be opened: %s", config->spool,
+			   err_sentence(r));
+	return r;
+}
+
+/* Journal: replay what is there, then begin a new file and the threads that work on it. */
+static int open_journal(struct store *store, struct buf *why)
+{
+	const struct config *config = store->config;
+	struct journal_settings journal = {
+		.dir = config->journal,
+		.keyring = store->keyring,
+		.file_bytes_max = MIN(config->settings.journal_bytes_max / 4, 64 * MIB),
+		.writer_epoch = store->priv->writer_epoch,
+	};
+	struct sequencer_settings sequencer = {
+		.index = store->index,
+		.commit_interval_ms = config->settings.commit_interval_ms,
+		.backlog_records_max = BACKLOG_RECORDS,
+		.backlog_bytes_max = config->settings.overlay_bytes,
+		.sync_spool = sync_spool,
+		.applied = on_applied,
+		.ctx = store,
+	};
+	uint64_t last_seq;
+	int r = replay_journal(store, &journal, &last_seq, why);
+
+	if (r < 0)
+		return r;
+	r = journal_open(&journal, last_seq + 1, &store->priv->journal);
+	if (r < 0) {
+		buf_printf(why, "%s: the journal cannot be written: %s", config->journal,
+			   err_sentence(r));
+		return r;
+	}
+	sequencer.journal = store->priv->journal;
+	sequencer.next_seq = last_seq + 1;
+	return sequencer_start(&sequencer, &store->sequencer);
+}
+
+static void set_numbers(struct store *store)
+{
+	struct index_highest highest;
+
+	index_highest(store->index, &highest);
+	store->next_ino = highest.ino + 1;
+	store->next_cookie = highest.cookie + 1;
+	store->priv->next_shard_no = highest.shard_no + 1;
+	store->priv->chunks.next_chunk_no = highest.chunk_no + 1;
+}
+
+static int open_data_path(struct store *store, struct buf *why)
+{
+	const struct config_settings *set = &store->config->settings;
+	struct store_private *priv = store->priv;
+	struct reader_settings reader = {
+		.index = store->index,
+		.spool = store->spool,
+		.keyring = store->keyring,
+		.decoded_bytes_max = set->chunk_memory_bytes,
+		.read_ahead_bytes_max = set->read_ahead_bytes,
+		.prefetch_threads = DECODE_READERS,
+	};
+	struct writer_settings writer = {
+		.index = store->index,
+		.sequencer = store->sequencer,
+		.chunks = &priv->chunks,
+		.chunker = priv->chunker,
+		.codec_threads = config_codec_threads(set),
+		.dirty_bytes_max = set->dirty_buffers_bytes,
+		.class_of = class_of,
+		.admit = admit,
+		.ctx = store,
+	};
+	int r = dedup_new(&priv->dedup);
+
+	if (r < 0)
+		return r;
+	priv->chunks.index = store->index;
+	priv->chunks.sequencer = store->sequencer;
+	priv->chunks.spool = store->spool;
+	priv->chunks.dedup = priv->dedup;
+	priv->chunks.keyring = store->keyring;
+	priv->chunks.compression_level = config_compression_level(set);
+	if (set->cache_size_bytes > 0) {
+		r = cache_open(store->config->cache, set->cache_size_bytes, &store->cache);
+		if (r < 0) {
+			buf_printf(why, "%s: the cache cannot be opened: %s", store->config->cache,
+				   err_sentence(r));
+			return r;
+		}
+	}
+	reader.cache = store->cache;
+	reader.transfer = store->transfer;
+	r = reader_open(&reader, &store->reader);
+	if (r < 0)
+		return r;
+	r = inode_table_new(on_orphan, store, &store->inodes);
+	if (r < 0)
+		return r;
+	writer.inodes = store->inodes;
+	writer.reader = store->reader;
+	return writer_start(&writer, &store->writer);
+}
+
+static int open_transfer(struct store *store, struct buf *why)
+{
+	struct transfer_settings settings = {
+		.config = store->config,
+		.fs_id = store->fs_id,
+		.index = store->index,
+		.sequencer = store->sequencer,
+		.spool = store->spool,
+		.policy_of = policy_of,
+		.durable = on_shard_durable,
+		.ctx = store,
+	};
+
+	return transfer_open(&settings, why, &store->transfer);
+}
+
+/* With everything in place: what the last process left is put in order, and work begins. */
+static int recover_and_start(struct store *store, struct buf *why)
+{
+	struct index_reader *reader;
+	int r = index_reader_open(store->index, &reader);
+
+	if (r < 0)
+		return r;
+	r = spool_recover(store->spool, store->index, reader, on_chunk_moved, on_chunk_bad, store);
+	if (r == 0)
+		r = drop_empty_shards(store, reader);
+	if (r == 0)
+		r = transfer_start(store->transfer, reader);
+	index_reader_close(reader);
+	if (r < 0) {
+		buf_printf(why, "%s: recovery of the spool failed: %s; see the log",
+			   store->config->spool, err_sentence(r));
+		return r;
+	}
+	return reclaim_start(store->index, store->sequencer, store->inodes, &store->priv->reclaim);
+}
+
+static int load_policies(struct store *store)
+{
+	struct index_reader *reader;
+	int r = index_reader_open(store->index, &reader);
+
+	if (r < 0)
+		return r;
+	r = policies_load(store->index, reader, &store->priv->policies);
+	index_reader_close(reader);
+	return r;
+}
+
+static int open_parts(struct store *store, uint64_t lock_wait_ms, struct buf *why)
+{
+	struct superblock *sb = mem_alloc(sizeof(*sb));
+	int r = sb ? take_lock(store, lock_wait_ms, why) : -ENOMEM;
+
+	if (r == 0)
+		r = open_keys(store, sb, why);
+	if (r == 0)
+		r = open_chunker(store, sb);
+	mem_free(sb);
+	if (r == 0)
+		r = open_index(store, why);
+	if (r == 0)
+		r = open_spool(store, why);
+	if (r == 0)
+		r = open_journal(store, why);
+	if (r < 0)
+		return r;
+	set_numbers(store);
+	r = load_policies(store);
+	if (r == 0)
+		r = open_transfer(store, why);
+	if (r == 0)
+		r = open_data_path(store, why);
+	if (r == 0)
+		r = recover_and_start(store, why);
+	return r;
+}
+
+int store_open(struct config *config, uint64_t lock_wait_ms, struct buf *why, struct store **out)
+{
+	struct store *store = mem_alloc(sizeof(*store));
+	struct store_private *priv = mem_alloc(sizeof(*priv));
+	int r;
+
+	if (!store || !priv) {
+		mem_free(store);
+		mem_free(priv);
+		return -ENOMEM;
+	}
+	lock_init(&priv->lock, LOCK_LEAF);
+	list_init(&priv->releases);
+	priv->lock_fd = -1;
+	priv->writer_epoch = 1;
+	store->priv = priv;
+	store->config = config;
+	r = open_parts(store, lock_wait_ms, why);
+	if (r < 0) {
+		if (why->len == 0)
+			buf_printf(why, "%s: cannot be opened: %s", config->home, err_sentence(r));
+		store->config = NULL; /* stays the caller's */
+		store_close(store);
+		return r;
+	}
+	*out = store;
+	return 0;
+}
+
+int store_close(struct store *store)
+{
+	struct store_private *priv;
+	int r = 0, end;
+
+	if (!store)
+		return 0;
+	priv = store->priv;
+	if (store->writer)
+		r = writer_stop(store->writer);
+	reclaim_stop(priv->reclaim);
+	priv->reclaim = NULL;
+	if (store->writer && r == 0)
+		r = spool_seal_all(store->spool, 0);
+	transfer_stop(store->transfer);
+	if (store->sequencer) {
+		end = sequencer_stop(store->sequencer);
+		r = r < 0 ? r : end;
+	}
+	writer_free(store->writer);
+	reader_close(store->reader);
+	cache_close(store->cache);
+	transfer_close(store->transfer);
+	sequencer_free(store->sequencer);
+	journal_close(priv->journal);
+	spool_close(store->spool);
+	list_for_each(pos, &priv->releases) {
+		list_remove(pos);
+		mem_free(container_of(pos, struct release, link));
+	}
+	dedup_free(priv->dedup);
+	policies_free(priv->policies);
+	inode_table_free(store->inodes);
+	if (store->index)
+		index_close(store->index);
+	chunker_free(priv->chunker);
+	keyring_free(store->keyring);
+	if (priv->lock_fd >= 0)
+		close(priv->lock_fd);
+	if (store->config) {
+		config_release(store->config);
+		mem_free(store->config);
+	}
+	lock_release(&priv->lock);
+	mem_free(priv);
+	mem_free(store);
+	if (r < 0)
+		log_error("close-failed", "error=%s", err_name(r));
+	return r;
+}
+
+void store_sync(struct store *store, struct waiter *waiter)
+{
+	writer_sync_all(store->writer, waiter);
+}
+
+int store_set_policy(struct store *store, struct inode *dir, const char *text, struct buf *why)
+{
+	struct provider_facts facts[CONFIG_PROVIDERS_MAX];
+	struct policy_row row = {.root = dir->row.ino};
+	struct policy policy;
+	struct record *record;
+	uint64_t seq;
+	unsigned count;
+	int r;
+
+	if (!inode_is_dir(dir)) {
+		buf_printf(why, "a policy is set on a directory");
+		return -ENOTDIR;
+	}
+	if (text) {
+		r = policy_parse(text, &policy, why);
+		if (r < 0)
+			return r;
+		count = transfer_facts(store->transfer, facts, CONFIG_PROVIDERS_MAX);
+		r = policy_check(&policy, facts, count, why);
+		if (r < 0)
+			return r;
+		r = policy_print(&policy, row.text);
+		if (r < 0)
+			return r;
+	} else if (dir->row.ino == INO_ROOT) {
+		buf_printf(why, "the root always has a policy: set another one");
+		return -EINVAL;
+	}
+	record = record_new();
+	if (!record)
+		return -ENOMEM;
+	lock_take(&dir->lock);
+	if (text) {
+		record_put_policy(record, &row);
+		dir->row.policy_root = dir->row.ino;
+		record_put_inode(record, &dir->row);
+	} else {
+		record_del_policy(record, dir->row.ino);
+	}
+	r = sequencer_submit(store->sequencer, record, &seq);
+	if (r == 0)
+		dir->last_seq = seq;
+	lock_drop(&dir->lock);
+	if (r < 0)
+		return r;
+	if (text)
+		r = policies_set(store->priv->policies, row.root, &policy);
+	else
+		policies_remove(store->priv->policies, row.root);
+	transfer_policy_changed(store->transfer, row.root);
+	return r;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHARDFS_STORE_STORE_PRIVATE_H
+#define SHARDFS_STORE_STORE_PRIVATE_H
+
+/* What the files of the facade share: store.c, store_create.c, policies.c, protection.c. */
+
+#include "codec/chunker.h"
+#include "store/cache.h"
+#include "store/policies.h"
+#include "store/reclaim.h"
+#include "store/store.h"
+#include "util/list.h"
+
+struct store_private {
+	int lock_fd; /* of home/lock, held while the store is open */
+	struct journal *journal;
+	struct dedup *dedup;
+	struct chunk_store chunks;
+	struct chunker *chunker;
+	struct policies *policies;
+	struct reclaim *reclaim;
+	uint64_t writer_epoch;
+	_Atomic uint64_t next_shard_no;
+
+	struct lock lock;      /* LOCK_LEAF: guards the three below */
+	struct list releases;  /* spool files to drop once their record is applied */
+	uint64_t disk_free;    /* of the spool's disk, as last seen */
+	uint64_t disk_seen_ms;
+};
+
+/* Names of what lies under home. */
+#define STORE_LOCK_NAME       "lock"
+#define STORE_SUPERBLOCK_NAME "superblock"
+
+/* home/name in fresh memory; NULL: no memory. */
+char *store_path(const struct config *config, const char *name);
+
+#endif
