@@ -147,7 +147,7 @@ struct backend_req {
 	/* private to the layers */
 	struct list link; /* in the queue of the layer that holds it */
 	atomic_bool is_canceled;
-	uint8_t frame_count;
+	unsigned frame_count;
 	struct backend_frame frames[BACKEND_FRAMES_MAX];
 };
 #define BACKEND_REQ_INIT {0}
@@ -308,7 +308,13 @@ void backend_pass_on(struct backend_req *req);
 void backend_clear_answer(struct backend_req *req);
 /* The wrapper of that type in a pile, or the leaf; NULL. */
 struct backend *backend_find(struct backend *backend, const char *type);
-/* Room for one more entry; NULL on -ENOMEM.  The entry is not counted yet. */
+/* Room for one more entry, zeroed; NULL on -ENOMEM.  The entry is not counted yet. */
 struct backend_entry *backend_list_next(struct backend_list *list);
+/*
+ * backend_settings_read - defaults, then each setting into its member of target.
+ * -EINVAL, -ERANGE, -ENOMEM: one line in `why`; target is to be released.
+ */
+int backend_settings_read(const struct option_spec *table, const struct backend_setting *settings,
+			  size_t setting_count, void *target, struct buf *why);
 
 #endif

@@ -16,10 +16,10 @@
 enum fault_mode {
 	FAULT_UNTAKEN, /* submit answers `error`; nothing happens */
 	FAULT_ERROR,   /* done with `error`; nothing happens */
-	FAULT_LANDED,  /* it happens; done with `error` all the same */
+	FAULT_LANDED,  /* PUT, DELETE: it happens; done with `error` all the same */
 	FAULT_LATE,    /* it happens at once; done waits for fault_release */
 	FAULT_STALL,   /* waits for fault_release, then happens and is answered */
-	FAULT_LANDS_LATE, /* done with `error` at once; happens at fault_release */
+	FAULT_LANDS_LATE, /* done with `error` at once; PUT, DELETE: happens at fault_release */
 	FAULT_CORRUPT, /* GET: one bit of what was read is flipped */
 	FAULT_TRUNCATE, /* GET: the last byte is missing (into: zeroed; got is one less) */
 	FAULT_SWAP,    /* GET: the bytes of the previous GET of the same length, another key */

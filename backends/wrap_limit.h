@@ -4,10 +4,12 @@
 
 /*
  * Bounds what one provider is asked at a time: requests under way, and bytes
- * a second each way (token buckets of one second's worth; a request passes
- * when the bucket is not in debt, and its bytes are then taken at once, so
- * that large bodies pass too).  What may not pass yet waits in order, at most
- * `queue_count` of them; then submit answers -EAGAIN.
+ * a second each way.  A request pays before it passes: it waits until its
+ * bytes have been earned, so from the first request after a pause on, never
+ * more than rate * time goes through, whatever the sizes.  A GET whose length
+ * is not known passes when nothing is owed, and owes what it got.  What may
+ * not pass yet waits in order, at most `queue_count` of them; then submit
+ * answers -EAGAIN.
  */
 
 #include "backends/backend.h"
@@ -22,7 +24,8 @@ struct limit_config {
 /* Takes inner; closing the wrapper closes it.  -ENOMEM, -EAGAIN: inner stays the caller's. */
 int limit_wrap(struct backend *inner, const struct limit_config *config, struct backend **backend);
 
-/* Live change and look; any thread, any backend of the pile.  -ENOENT: no limit wrapper in it. */
+/* Live change and look; any thread, any backend of the pile.  What was earned is forgotten by a
+ * change.  -ENOENT: no limit wrapper in it. */
 int backend_limits_set(struct backend *backend, const struct limit_config *config);
 int backend_limits_get(struct backend *backend, struct limit_config *config);
 

@@ -5,7 +5,7 @@
 /*
  * Counts what a provider answers and how long it takes.  One attempt is one
  * request here: the retry and limit wrappers sit outside, so waiting in them
- * is not counted.  Atomics only; reading never stops a request.
+ * is not counted.  One leaf lock, held for some nanoseconds.
  *
  * -ENOENT, -EEXIST, -ENOMEDIUM and -ECANCELED are answers, not failures: the
  * provider is well.
