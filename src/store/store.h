@@ -50,6 +50,9 @@ struct store_create_settings {
 int store_create(const struct config *config, const struct store_create_settings *settings,
 		 struct buf *why);
 
+/* What config_load cannot know: the settings of each provider's backend, and the root's policy. */
+const struct config_checks *store_config_checks(void);
+
 /*
  * store_open - takes ownership of config on success.  -EBUSY: another mount holds it;
  * -EKEYREJECTED: wrong passphrase; others as the parts say; `why` is one line for the user.

@@ -176,6 +176,48 @@ static int check_policy(const struct config *config, char text[POLICY_TEXT_SIZE]
 	return r < 0 ? r : policy_print(&policy, text);
 }
 
+/* A provider's settings, by opening its stack: that does no I/O. */
+static int check_provider(void *arg, const struct config_provider *provider, unsigned *line,
+			  struct buf *why)
+{
+	AUTO_BACKEND backend = NULL;
+	AUTO(buf) text = BUF_INIT;
+	struct config config = {.source = provider->name};
+	const char *words;
+	int r, len = 0;
+
+	(void)arg;
+	r = config_settings_defaults(&config.settings);
+	if (r == 0)
+		r = provider_open_settings(&config, provider, &text, &backend);
+	config_settings_release(&config.settings);
+	if (r == 0)
+		return 0;
+	words = text.len ? buf_str(&text) : err_sentence(r);
+	if (sscanf(words, "line %u: %n", line, &len) == 1 && len > 0)
+		words += len;
+	buf_printf(why, "%s", words);
+	return r;
+}
+
+static int check_root_policy(void *arg, const char *text, const struct config *config,
+			     struct buf *why)
+{
+	char canonical[POLICY_TEXT_SIZE];
+
+	(void)arg;
+	(void)text;
+	return check_policy(config, canonical, why);
+}
+
+const struct config_checks *store_config_checks(void)
+{
+	static const struct config_checks checks = {.provider = check_provider,
+						    .policy = check_root_policy};
+
+	return &checks;
+}
+
 static int create_with_keys(const struct config *config,
 			    const struct store_create_settings *settings, struct superblock *sb,
 			    const char *policy_text, struct buf *why)

@@ -65,10 +65,9 @@ static void add_defaults(struct setting_list *list, const struct config *config,
 	add_default(list, "wait_max", set->retry_delay_max_ms, "ms");
 }
 
-int provider_open(const struct config *config, const struct config_provider *provider,
-		  struct buf *why, struct backend **out)
+int provider_open_settings(const struct config *config, const struct config_provider *provider,
+			   struct buf *why, struct backend **out)
 {
-	AUTO(buf) text = BUF_INIT;
 	struct setting_list *list = mem_alloc(sizeof(*list));
 	int r = list ? 0 : -ENOMEM;
 
@@ -84,9 +83,18 @@ int provider_open(const struct config *config, const struct config_provider *pro
 	if (r == 0) {
 		add_defaults(list, config, provider);
 		r = backend_open_stack(provider->type, list->settings, list->count, provider->name,
-				       &text, out);
+				       why, out);
 	}
 	mem_free(list);
+	return r;
+}
+
+int provider_open(const struct config *config, const struct config_provider *provider,
+		  struct buf *why, struct backend **out)
+{
+	AUTO(buf) text = BUF_INIT;
+	int r = provider_open_settings(config, provider, &text, out);
+
 	if (r < 0)
 		buf_printf(why, "%s:%u: provider %s: %s", config->source, provider->line,
 			   provider->name, text.len ? buf_str(&text) : err_sentence(r));

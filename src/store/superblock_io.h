@@ -19,6 +19,10 @@
 int provider_open(const struct config *config, const struct config_provider *provider,
 		  struct buf *why, struct backend **out);
 
+/* The same with `why` as the backend says it, for the check of a configuration. */
+int provider_open_settings(const struct config *config, const struct config_provider *provider,
+			   struct buf *why, struct backend **out);
+
 /*
  * superblock_io_read - home/superblock; when that is missing or damaged, the one with the highest
  * revision of those that providers have.  Parsed, not authenticated (keyring_unlock does).

@@ -11,3 +11,6 @@ lib_tools_a_SOURCES =
 #
 # In variable names every character but letters and digits is `_`:
 # sbin_PROGRAMS += bin/mkfs.shardfs has bin_mkfs_shardfs_SOURCES.
+sbin_PROGRAMS += bin/mkfs.shardfs
+bin_mkfs_shardfs_SOURCES = src/tools/mkfs_shardfs.c
+bin_mkfs_shardfs_LDADD = $(TOOLS_LIBS)

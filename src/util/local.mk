@@ -20,6 +20,8 @@ lib_util_a_SOURCES = \
 	src/util/counter.h \
 	src/util/err.c \
 	src/util/err.h \
+	src/util/hook.c \
+	src/util/hook.h \
 	src/util/list.h \
 	src/util/lock.c \
 	src/util/lock.h \
@@ -39,5 +41,6 @@ lib_util_a_SOURCES = \
 	src/util/tree.h \
 	src/util/units.c \
 	src/util/units.h \
+	src/util/waiter.h \
 	src/util/wire.c \
 	src/util/wire.h
