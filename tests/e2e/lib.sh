@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# Sourced by the tests on real mounts.  A test stops at its first failure.
+#
+#	fs_make [LINE...]	a new file system under $TMPDIR/fs: three directory
+#				providers; LINEs go under `settings:`
+#	fs_mount [OPTION...]	mounts it at $MNT; what the daemon says is in $LOG
+#	fs_umount		unmounts and waits for the daemon to end
+#	fs_kill			SIGKILL to the daemon, and the dead mount is cleared
+#	fs_pid			the daemon's process id
+#	hooks RULE...		from now on these rules of util/hook.h; none without
+#	eventually N COMMAND...	repeats it until it succeeds, N seconds at most
+#	must_fail COMMAND...	succeeds when the command fails
+#	skip REASON		this test cannot run here
+#
+# $FS is the file system's directory, $CONF its configuration, $MNT the mount.
+set -Eeuo pipefail
+trap 'echo "failed at ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND" >&2' ERR
+
+: "${SHARDFS_SRCDIR:?run this through tests/e2e/run.sh}" "${SHARDFS_BUILDDIR:?}" "${TMPDIR:?}"
+PATH=$SHARDFS_BUILDDIR/bin:$PATH
+FS=$TMPDIR/fs CONF=$TMPDIR/fs/shardfs.yaml MNT=$TMPDIR/mnt LOG=$TMPDIR/daemon.log
+export SHARDFS_HOOKS=$TMPDIR/hooks
+
+skip() {
+	echo "$*"
+	exit 77
+}
+die() {
+	echo "$*" >&2
+	exit 1
+}
+must_fail() {
+	if "$@"; then
+		die "succeeded: $*"
+	fi
+}
+eventually() {
+	local seconds=$1 end
+	shift
+	end=$((SECONDS + seconds))
+	until "$@" >/dev/null 2>&1; do
+		[ "$SECONDS" -lt "$end" ] || die "not within $seconds s: $*"
+		sleep 0.05
+	done
+}
+hooks() {
+	# A rename, so that no half-written rule is read.
+	: >"$SHARDFS_HOOKS.new"
+	[ "$#" -eq 0 ] || printf '%s\n' "$@" >"$SHARDFS_HOOKS.new"
+	mv "$SHARDFS_HOOKS.new" "$SHARDFS_HOOKS"
+}
+
+fs_config() {
+	local name line
+	printf 'home: %s\n' "$FS"
+	printf 'passphrase_file: %s\n' "$FS/passphrase"
+	printf 'providers:\n'
+	for name in primary secondary tertiary; do
+		printf '  - name: %s\n    type: dir\n    role: %s\n    region: %s\n    path: %s\n' \
+			"$name" "$name" "$name-region" "$FS/providers/$name"
+	done
+	if [ "$#" -gt 0 ]; then
+		printf 'settings:\n'
+		for line; do
+			printf '  %s\n' "$line"
+		done
+	fi
+}
+fs_make() {
+	install -d -m 0700 "$FS" "$FS/providers" "$FS"/providers/{primary,secondary,tertiary}
+	(umask 077 && head -c 32 /dev/urandom | base64 >"$FS/passphrase")
+	fs_config "$@" >"$CONF"
+	mkfs.shardfs "$CONF"
+	mkdir -p "$MNT"
+}
+is_mounted() {
+	mountpoint -q "$MNT"
+}
+# The daemon goes to the background when the mount is ready.
+fs_mount() {
+	mkdir -p "$MNT"
+	if ! shardfs "$CONF" "$MNT" "$@" >>"$LOG" 2>&1; then
+		tail -n 20 "$LOG" >&2
+		return 1
+	fi
+	is_mounted
+}
+fs_pid() {
+	local pid
+	for pid in $(pgrep -x shardfs); do
+		if tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null |
+			grep -qx "SHARDFS_E2E_DIR=$SHARDFS_E2E_DIR" &&
+			tr '\0' '\n' <"/proc/$pid/cmdline" | grep -qxF -- "$MNT"; then
+			echo "$pid"
+			return 0
+		fi
+	done
+	return 1
+}
+pid_is_gone() {
+	[ ! -d "/proc/$1" ] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status"
+}
+fs_umount() {
+	local pid
+	pid=$(fs_pid)
+	umount "$MNT"
+	eventually 60 pid_is_gone "$pid"
+}
+fs_kill() {
+	local pid
+	pid=$(fs_pid)
+	kill -9 "$pid"
+	eventually 60 pid_is_gone "$pid"
+	umount -l "$MNT"
+}

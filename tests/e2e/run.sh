@@ -1,0 +1,103 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Runs the tests on real mounts: tests/e2e/run.sh [NAME...], all without names.
+# $SHARDFS_BUILDDIR has the build.  A test is tests/e2e/NAME.sh: it sources
+# lib.sh, exits 0, or 77 after a last line that says why it cannot run here.
+# A line `# time-limit: SECONDS` near its top changes the limit of 120 s.
+#
+# Each runs in a session and a directory of its own.  What it leaves mounted or
+# running fails it, and is ended.  The last line is "N passed, N failed, N skipped".
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+export SHARDFS_SRCDIR=${here%/tests/e2e}
+export SHARDFS_BUILDDIR=${SHARDFS_BUILDDIR:-$SHARDFS_SRCDIR/test-build}
+base=${TMPDIR:-/var/tmp}
+logs=$SHARDFS_BUILDDIR/e2e-logs
+passed=0 failed=0 skipped=0
+mkdir -p "$logs" || exit 1
+
+[ "$(id -u)" -eq 0 ] || { echo 'run.sh: mounts need root' >&2; exit 1; }
+[ -c /dev/fuse ] || { echo 'run.sh: there is no /dev/fuse' >&2; exit 1; }
+
+mounts_under() { # DIR: deepest first
+	awk -v dir="$1/" 'index($5 "/", dir) == 1 { print $5 }' /proc/self/mountinfo | sort -r
+}
+# Processes of the test: they carry its directory in their environment.
+processes_of() { # DIR
+	grep -lzx "SHARDFS_E2E_DIR=$1" /proc/[0-9]*/environ 2>/dev/null |
+		sed 's,/proc/\([0-9]*\)/.*,\1,'
+}
+# Ends what is left of a test; prints what that was.
+clean_up() { # DIR
+	local mount pid pids
+	for mount in $(mounts_under "$1"); do
+		echo "left mounted: $mount"
+		umount -l "$mount"
+	done
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		pids=$(processes_of "$1")
+		[ -n "$pids" ] || return 0
+		sleep 0.2
+	done
+	for pid in $pids; do
+		echo "left running: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
+		kill -9 "$pid" 2>/dev/null
+	done
+}
+
+run_one() { # FILE
+	local test=$1 name=${1##*/} dir log limit rc left start=$SECONDS
+	name=${name%.sh}
+	log=$logs/$name.log
+	limit=$(sed -n '1,20s/^# time-limit: *\([0-9]*\).*/\1/p' "$test")
+	dir=$(mktemp -d "$base/shardfs-e2e.XXXXXX") || exit 1
+	SHARDFS_E2E_DIR=$dir TMPDIR=$dir setsid -w timeout -k 10 "${limit:-120}" \
+		bash "$test" >"$log" 2>&1 </dev/null
+	rc=$?
+	left=$(clean_up "$dir" 2>&1)
+	if [ -n "$left" ]; then
+		printf '%s\n' "$left" >>"$log"
+		[ "$rc" -ne 0 ] || rc=1
+	fi
+	case $rc in
+	0)
+		passed=$((passed + 1))
+		echo "PASS e2e/$name ($((SECONDS - start)) s)" ;;
+	77)
+		skipped=$((skipped + 1))
+		echo "SKIP e2e/$name: $(tail -n 1 "$log")" ;;
+	*)
+		failed=$((failed + 1))
+		case $rc in 124 | 137) echo "over its limit of ${limit:-120} s" >>"$log" ;; esac
+		echo "FAIL e2e/$name ($((SECONDS - start)) s, exit $rc)"
+		tail -n 50 "$log" | sed 's/^/    /'
+		# The daemons' own words are in files of the test.
+		find "$dir" -xdev -name '*.log' -size +0 2>/dev/null | while read -r file; do
+			echo "    --- ${file#"$dir"/}"
+			tail -n 30 "$file" | sed 's/^/    /'
+			cp "$file" "$logs/$name.$(basename "$file")"
+		done ;;
+	esac
+	rm -rf --one-file-system "$dir"
+}
+
+if [ "$#" -gt 0 ]; then
+	tests=("${@/#/$here/}")
+	tests=("${tests[@]/%/.sh}")
+else
+	tests=()
+	for test in "$here"/*.sh; do
+		case ${test##*/} in run.sh | lib.sh) ;; *) tests+=("$test") ;; esac
+	done
+fi
+for test in "${tests[@]}"; do
+	if [ -f "$test" ]; then
+		run_one "$test"
+	else
+		failed=$((failed + 1))
+		echo "FAIL ${test##*/}: there is no such test"
+	fi
+done
+printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed" -eq 0 ]
