@@ -1,4 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Pattern and rules: src/util/local.mk.
 noinst_LIBRARIES += lib_ctl.a
-lib_ctl_a_SOURCES =
+lib_ctl_a_SOURCES = \
+	src/ctl/ctl.c \
+	src/ctl/ctl.h \
+	src/ctl/ctl_verbs.c \
+	src/ctl/shardfs_ioctl.h
+include_HEADERS += src/ctl/shardfs_ioctl.h

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The verbs: each reads its arguments, asks the store, and fills an object. */
+#include "ctl/ctl.h"
+
+#include "util/clock.h"
+#include "util/counter.h"
+#include "util/err.h"
+#include "util/mem.h"
+#include "util/option.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define WAIT_POLL_MS 50u
+
+static json_t *number(uint64_t v)
+{
+	return json_integer((json_int_t)v);
+}
+
+static void put(json_t *object, const char *key, json_t *value)
+{
+	json_object_set_new(object, key, value);
+}
+
+static const char *text_arg(struct ctl_call *call, const char *key)
+{
+	return json_string_value(json_object_get(call->args, key));
+}
+
+/* ---- waiting for the store on this thread ---- */
+
+struct pending {
+	struct waiter waiter;
+	struct lock lock; /* LOCK_LEAF */
+	struct cond cond;
+	bool is_done;
+	int error;
+};
+
+static void pending_done(struct waiter *waiter, int error)
+{
+	struct pending *pending = container_of(waiter, struct pending, waiter);
+
+	LOCK_SCOPE(&pending->lock);
+	pending->error = error;
+	pending->is_done = true;
+	cond_wake_all(&pending->cond);
+}
+
+static void pending_init(struct pending *pending)
+{
+	*pending = (struct pending){.waiter.done = pending_done};
+	lock_init(&pending->lock, LOCK_LEAF);
+	cond_init(&pending->cond);
+}
+
+static int pending_wait(struct pending *pending)
+{
+	lock_take(&pending->lock);
+	while (!pending->is_done)
+		cond_wait(&pending->cond, &pending->lock);
+	lock_drop(&pending->lock);
+	cond_release(&pending->cond);
+	lock_release(&pending->lock);
+	return pending->error;
+}
+
+/* Everything of the inode (or, for a directory, everything) is durable here. */
+static int sync_object(struct ctl_call *call)
+{
+	struct pending pending;
+
+	pending_init(&pending);
+	if (inode_is_dir(call->inode))
+		store_sync(call->store, &pending.waiter);
+	else
+		writer_sync(call->store->writer, call->inode, &pending.waiter);
+	return pending_wait(&pending);
+}
+
+/* ---- protection ---- */
+
+static void put_protection(json_t *out, const struct store_protection *p)
+{
+	char time[CLOCK_RFC3339_SIZE];
+
+	put(out, "status", json_string(protection_name(p->worst)));
+	put(out, "copies_have", number(p->copies_have));
+	put(out, "copies_want", number(p->copies_want));
+	put(out, "shards", number(p->shards));
+	put(out, "as_of", number(p->as_of_seq));
+	put(out, "files", number(p->totals.files));
+	put(out, "directories", number(p->totals.directories));
+	put(out, "bytes", number(p->totals.bytes));
+	put(out, "chunks", number(p->totals.chunks));
+	put(out, "stored_bytes", number(p->totals.stored_bytes));
+	put(out, "shared_bytes", number(p->totals.shared_bytes));
+	if (p->is_corrupt)
+		put(out, "integrity", json_string("corrupt"));
+	else if (p->verified_sec > 0)
+		put(out, "integrity",
+		    json_sprintf("verified %s",
+				 clock_rfc3339((struct wall_time){.sec = p->verified_sec}, time)));
+	else
+		put(out, "integrity", json_string("unverified"));
+}
+
+static enum ctl_exit protection_exit(const struct store_protection *p, enum ctl_kind kind)
+{
+	if (p->worst == PROTECTION_LOST)
+		return CTL_FAILED;
+	return kind == CTL_CHECK && p->worst > PROTECTION_REPLICATING ? CTL_FINDING : CTL_DONE;
+}
+
+static enum ctl_exit verb_stat(struct ctl_call *call)
+{
+	struct store_protection protection;
+	char text[POLICY_TEXT_SIZE] = "";
+	struct policy policy;
+	int r = store_protection(call->store, call->reader, call->inode, &protection);
+
+	if (r < 0)
+		return ctl_fail(call, CTL_UNKNOWN, "protection: %s", err_sentence(r));
+	put_protection(call->answer, &protection);
+	put(call->answer, "ino", number(call->inode->row.ino));
+	store_policy_of(call->store, call->inode->row.policy_root, &policy);
+	policy_print(&policy, text);
+	put(call->answer, "policy", json_string(text));
+	put(call->answer, "policy_root", number(call->inode->row.policy_root));
+	return CTL_DONE;
+}
+
+static json_t *describe_provider(const struct provider_status *p)
+{
+	json_t *o = json_object();
+
+	put(o, "type", json_string(p->type));
+	put(o, "vendor", json_string(p->vendor));
+	put(o, "region", json_string(p->region));
+	put(o, "role", json_string(p->role));
+	put(o, "state", json_string(p->state));
+	put(o, "present", json_boolean(p->is_present));
+	put(o, "cause", json_string(p->cause));
+	put(o, "queued_copies", number(p->queued_copies));
+	put(o, "queued_bytes", number(p->queued_bytes));
+	put(o, "inflight", number(p->inflight));
+	put(o, "objects", number(p->objects));
+	put(o, "bytes", number(p->bytes));
+	put(o, "p95_ms", json_real((double)p->p95_us / 1000));
+	put(o, "last_ok", number((uint64_t)p->last_ok_sec));
+	return o;
+}
+
+static json_t *describe_providers(struct store *store)
+{
+	json_t *all = json_object();
+	unsigned count = transfer_provider_count(store->transfer);
+
+	for (unsigned i = 0; i < count; i++) {
+		struct provider_status status;
+
+		transfer_provider_status(store->transfer, i, &status);
+		put(all, status.name, describe_provider(&status));
+	}
+	return all;
+}
+
+static enum ctl_exit verb_provider_list(struct ctl_call *call)
+{
+	put(call->answer, "providers", describe_providers(call->store));
+	return CTL_DONE;
+}
+
+static enum ctl_exit verb_status(struct ctl_call *call)
+{
+	struct store_protection protection;
+	struct index_totals totals;
+	struct store_space space;
+	struct inode *root;
+	int r = inode_load(call->store->inodes, call->store->index, call->reader, INO_ROOT, &root);
+
+	if (r == 0) {
+		r = store_protection(call->store, call->reader, root, &protection);
+		inode_unref(call->store->inodes, root, 1);
+	}
+	if (r < 0)
+		return ctl_fail(call, CTL_UNKNOWN, "protection: %s", err_sentence(r));
+	put_protection(call->answer, &protection);
+	index_totals(call->store->index, &totals);
+	store_space(call->store, &space);
+	put(call->answer, "home", json_string(call->store->config->home));
+	put(call->answer, "inodes", number(totals.inodes));
+	put(call->answer, "index_chunks", number(totals.chunks));
+	put(call->answer, "index_shards", number(totals.shards));
+	put(call->answer, "chunk_stored_bytes", number(totals.chunk_stored_bytes));
+	put(call->answer, "spool_bytes", number(spool_bytes_used(call->store->spool)));
+	put(call->answer, "dirty_bytes", number(writer_dirty_bytes(call->store->writer)));
+	put(call->answer, "free_bytes", number(space.free_bytes));
+	put(call->answer, "providers", describe_providers(call->store));
+	return protection_exit(&protection, CTL_QUERY);
+}
+
+/* ---- sync and wait ---- */
+
+static enum ctl_exit verb_sync(struct ctl_call *call)
+{
+	int r = sync_object(call);
+
+	return r < 0 ? ctl_fail(call, CTL_FAILED, "sync: %s", err_sentence(r)) : CTL_DONE;
+}
+
+/* Copies that the caller asks for, or what the policies do. */
+static bool is_reached(const struct store_protection *p, uint64_t copies)
+{
+	if (p->worst == PROTECTION_LOST)
+		return false;
+	if (copies == 0)
+		return p->worst == PROTECTION_PROTECTED;
+	return p->shards == 0 ? p->worst != PROTECTION_LOCAL : p->copies_have >= copies;
+}
+
+static enum ctl_exit verb_wait(struct ctl_call *call)
+{
+	uint64_t copies = (uint64_t)json_integer_value(json_object_get(call->args, "copies"));
+	struct store_protection protection;
+	int r = sync_object(call);
+
+	if (r < 0)
+		return ctl_fail(call, CTL_FAILED, "sync: %s", err_sentence(r));
+	r = spool_seal_all(call->store->spool, 0);
+	if (r < 0)
+		return ctl_fail(call, CTL_FAILED, "sealing shards: %s", err_sentence(r));
+	for (;;) {
+		json_t *progress;
+
+		r = store_protection(call->store, call->reader, call->inode, &protection);
+		if (r < 0)
+			return ctl_fail(call, CTL_UNKNOWN, "protection: %s", err_sentence(r));
+		if (is_reached(&protection, copies) || protection.worst == PROTECTION_LOST)
+			break;
+		if (ctl_is_cancelled(call))
+			break;
+		progress = json_object();
+		put_protection(progress, &protection);
+		put(progress, "providers", describe_providers(call->store));
+		ctl_progress(call, progress);
+		ctl_pause(call, WAIT_POLL_MS);
+	}
+	put_protection(call->answer, &protection);
+	if (protection.worst == PROTECTION_LOST)
+		return ctl_fail(call, CTL_FAILED, "a part of it is lost");
+	return is_reached(&protection, copies)
+		       ? CTL_DONE
+		       : ctl_fail(call, CTL_FINDING, "cancelled before all copies were there");
+}
+
+/* ---- policy, configuration, counters ---- */
+
+static enum ctl_exit verb_policy(struct ctl_call *call)
+{
+	char text[POLICY_TEXT_SIZE] = "";
+	struct policy policy;
+
+	store_policy_of(call->store, call->inode->row.policy_root, &policy);
+	policy_print(&policy, text);
+	put(call->answer, "policy", json_string(text));
+	put(call->answer, "policy_root", number(call->inode->row.policy_root));
+	put(call->answer, "inherited",
+	    json_boolean(call->inode->row.policy_root != call->inode->row.ino));
+	return CTL_DONE;
+}
+
+static enum ctl_exit verb_policy_set(struct ctl_call *call)
+{
+	AUTO(buf) why = BUF_INIT;
+	const char *text = text_arg(call, "policy");
+	int r;
+
+	if (!text && !json_is_null(json_object_get(call->args, "policy")))
+		return ctl_fail(call, CTL_INVALID, "policy: text is missing");
+	r = store_set_policy(call->store, call->inode, text, &why);
+	if (r == -EINVAL || r == -ENOTDIR)
+		return ctl_fail(call, CTL_INVALID, "%s", buf_str(&why));
+	if (r == -EDOM)
+		return ctl_fail(call, CTL_REFUSED, "%s", buf_str(&why));
+	if (r < 0)
+		return ctl_fail(call, CTL_FAILED, "%s", why.len ? buf_str(&why) : err_sentence(r));
+	return verb_policy(call);
+}
+
+static void put_options(json_t *out, const struct option_spec *table, const void *target)
+{
+	for (const struct option_spec *spec = table; spec->type != OPTION_END; spec++) {
+		AUTO(buf) text = BUF_INIT;
+		char key[OPTION_KEY_SIZE];
+
+		if (option_print(spec, target, &text) == 0)
+			put(out, option_key(spec, key), json_string(text.len ? buf_str(&text) : ""));
+	}
+}
+
+static enum ctl_exit verb_config_show(struct ctl_call *call)
+{
+	const struct config *config = call->store->config;
+	json_t *settings = json_object(), *top = json_object();
+
+	put_options(top, config_options, config);
+	put_options(settings, config_settings_options, &config->settings);
+	put(call->answer, "source", json_string(config->source ? config->source : ""));
+	put(call->answer, "file", top);
+	put(call->answer, "settings", settings);
+	return CTL_DONE;
+}
+
+static enum ctl_exit verb_counters(struct ctl_call *call)
+{
+	json_t *counters = json_object(), *times = json_object();
+
+	for (struct counter *c = counter_iterate(NULL); c; c = counter_iterate(c))
+		put(counters, c->name, number(counter_get(c)));
+	for (struct histogram *h = histogram_iterate(NULL); h; h = histogram_iterate(h)) {
+		json_t *one = json_object();
+
+		put(one, "count", number(h->count));
+		put(one, "p50_us", number(histogram_quantile_us(h, 500)));
+		put(one, "p95_us", number(histogram_quantile_us(h, 950)));
+		put(one, "p99_us", number(histogram_quantile_us(h, 990)));
+		put(times, h->name, one);
+	}
+	put(call->answer, "counters", counters);
+	put(call->answer, "times", times);
+	return CTL_DONE;
+}
+
+const struct ctl_verb ctl_verbs[] = {
+	{"config show", CTL_QUERY, false, verb_config_show, "settings in force"},
+	{"counters", CTL_QUERY, false, verb_counters, "counters and times since the mount"},
+	{"policy", CTL_QUERY, false, verb_policy, "policy in force for a path"},
+	{"policy set", CTL_ACTION, true, verb_policy_set, "set or remove the policy of a directory"},
+	{"provider list", CTL_QUERY, false, verb_provider_list, "providers and their state"},
+	{"stat", CTL_QUERY, false, verb_stat, "protection of one path"},
+	{"status", CTL_QUERY, false, verb_status, "protection of everything, providers, space"},
+	{"sync", CTL_ACTION, false, verb_sync, "make durable on this machine"},
+	{"wait", CTL_CHECK, false, verb_wait, "return when all copies are there"},
+	{0},
+};
