@@ -21,6 +21,7 @@ struct inode_writer; /* store/writer.c; NULL while nothing is dirty */
 struct inode {
 	struct map_node node;   /* table's lock */
 	_Atomic uint64_t refs;  /* kernel lookups, open handles, requests, dirty state */
+	_Atomic uint64_t lookups; /* of these, the kernel's; kept by the front door */
 	struct lock lock;       /* LOCK_INODE: guards all below */
 	struct inode_row row;   /* as last submitted */
 	uint64_t size;          /* visible */

@@ -2,12 +2,18 @@
 # Pattern and rules: src/util/local.mk.
 noinst_LIBRARIES += lib_store.a
 lib_store_a_SOURCES = \
+	src/store/acl.c \
+	src/store/acl.h \
 	src/store/cache.h \
 	src/store/chunk.h \
 	src/store/dedup.h \
 	src/store/inode.c \
 	src/store/inode.h \
 	src/store/journal.h \
+	src/store/names.c \
+	src/store/names.h \
+	src/store/names_attr.c \
+	src/store/pack.c \
 	src/store/pack.h \
 	src/store/placement.h \
 	src/store/policies.c \

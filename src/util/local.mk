@@ -20,6 +20,8 @@ lib_util_a_SOURCES = \
 	src/util/counter.h \
 	src/util/err.c \
 	src/util/err.h \
+	src/util/file.c \
+	src/util/file.h \
 	src/util/hook.c \
 	src/util/hook.h \
 	src/util/list.h \

@@ -42,30 +42,39 @@ bool mem_fail_fired(void)
 	return atomic_load(&fail_fired);
 }
 
+/* No object is larger than PTRDIFF_MAX; sanitizers stop the program over one that is. */
+static bool must_refuse(size_t count, size_t size, size_t *total)
+{
+	if (must_fail() || __builtin_mul_overflow(count, size, total) || *total > PTRDIFF_MAX)
+		return true;
+	*total = MAX(*total, (size_t)1);
+	return false;
+}
+
 void *mem_alloc(size_t size)
 {
-	return must_fail() ? NULL : calloc(1, size > 0 ? size : 1);
+	return mem_alloc_array(1, size);
 }
 
 void *mem_alloc_array(size_t count, size_t size)
 {
-	if (must_fail())
-		return NULL;
-	return count > 0 && size > 0 ? calloc(count, size) : calloc(1, 1);
+	size_t total;
+
+	return must_refuse(count, size, &total) ? NULL : calloc(1, total);
 }
 
 void *mem_alloc_raw(size_t size)
 {
-	return must_fail() ? NULL : malloc(size > 0 ? size : 1);
+	size_t total;
+
+	return must_refuse(1, size, &total) ? NULL : malloc(total);
 }
 
 void *mem_realloc_array(void *ptr, size_t count, size_t size)
 {
 	size_t total;
 
-	if (must_fail() || __builtin_mul_overflow(count, size, &total))
-		return NULL;
-	return realloc(ptr, total > 0 ? total : 1);
+	return must_refuse(count, size, &total) ? NULL : realloc(ptr, total);
 }
 
 char *mem_strdup(const char *s)

@@ -1,0 +1,762 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Resolve without locks, lock, check that it still holds, change.
+ *
+ * Every change of a directory's entries moves its inode's last_seq, under its
+ * lock.  So an operation notes last_seq, looks names up (in memory, or with a
+ * reader in the engine, without any lock), then locks what it will change: if
+ * last_seq is what it was, the answers hold; otherwise it resolves again.
+ * Directories are rarely changed by two at once (the kernel holds its own lock
+ * on them), so a second round is rare, and RESOLVE_ROUNDS_MAX only catches
+ * bugs.
+ *
+ * Several inodes are locked in the order of their addresses.
+ */
+#include "store/names.h"
+
+#include "store/acl.h"
+#include "util/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE (1 << 0)
+#define RENAME_EXCHANGE	 (1 << 1)
+#endif
+
+#define RESOLVE_ROUNDS_MAX 10000
+#define RESOLVE_AGAIN	   1 /* what was resolved does not hold any more */
+#define ANCESTORS_MAX	   65536
+
+/* A name in a directory, as it was when the directory's last_seq was `seq`. */
+struct place {
+	struct inode *dir; /* the caller's */
+	struct bytes name;
+	uint64_t seq;
+	bool is_there;
+	struct dirent_row row;
+	struct inode *inode; /* referenced; NULL when not there or not wanted */
+	uint64_t inode_seq;  /* of a directory that was found empty */
+};
+
+static uint64_t last_seq_of(struct inode *inode)
+{
+	LOCK_SCOPE(&inode->lock);
+	return inode->last_seq;
+}
+
+static int check_name(struct bytes name)
+{
+	if (name.len > NAME_LEN_MAX)
+		return -ENAMETOOLONG;
+	if (name.len == 0 || memchr(name.ptr, '/', name.len) || memchr(name.ptr, 0, name.len))
+		return -EINVAL;
+	if (name.ptr[0] == '.' && (name.len == 1 || (name.len == 2 && name.ptr[1] == '.')))
+		return -EINVAL;
+	return 0;
+}
+
+static void place_release(struct store *store, struct place *place)
+{
+	inode_unref(store->inodes, place->inode, 1);
+	place->inode = NULL;
+}
+
+/* 0 whether or not the name is there; -EAGAIN and engine errors otherwise. */
+static int place_resolve(struct store *store, struct index_reader *reader, struct place *place,
+			 bool wants_inode)
+{
+	int r = check_name(place->name);
+
+	if (r < 0)
+		return r;
+	place_release(store, place);
+	place->seq = last_seq_of(place->dir);
+	r = index_find_dirent(store->index, reader, place->dir->row.ino, place->name, &place->row);
+	place->is_there = r == 0;
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0 || !wants_inode)
+		return r;
+	r = inode_load(store->inodes, store->index, reader, place->row.ino, &place->inode);
+	if (r != -ENOENT)
+		return r;
+	if (last_seq_of(place->dir) != place->seq)
+		return RESOLVE_AGAIN;
+	log_error("dirent-dangling", "dir=%llu inode=%llu",
+		  (unsigned long long)place->dir->row.ino, (unsigned long long)place->row.ino);
+	return -EUCLEAN;
+}
+
+/* The directory is locked. */
+static bool place_holds(const struct place *place)
+{
+	return place->dir->last_seq == place->seq;
+}
+
+/* A directory that is to lose its name: 0 empty, -ENOTEMPTY. */
+static int place_check_empty(struct store *store, struct index_reader *reader, struct place *place)
+{
+	place->inode_seq = last_seq_of(place->inode);
+	return index_check_empty(store->index, reader, place->inode->row.ino);
+}
+
+/* What a directory must be for names to come into it, or (is_leaving) go.  It is locked. */
+static int check_dir(const struct inode *dir, bool is_leaving)
+{
+	if (!inode_is_dir(dir))
+		return -ENOTDIR;
+	if (dir->row.nlink == 0)
+		return -ENOENT;
+	if (dir->row.flags & INODE_IMMUTABLE)
+		return -EPERM;
+	if (is_leaving && (dir->row.flags & INODE_APPEND))
+		return -EPERM;
+	return 0;
+}
+
+static int check_loses_name(const struct inode *inode)
+{
+	return inode->row.flags & (INODE_IMMUTABLE | INODE_APPEND) ? -EPERM : 0;
+}
+
+static void touch_dir(struct inode_row *row, struct wall_time now)
+{
+	row->mtime = row->ctime = now;
+}
+
+/* Takes the record.  The inodes are locked; their rows and seq move together or not at all. */
+static int submit_rows(struct store *store, struct record *record, struct inode *const *inodes,
+		       const struct inode_row *rows, unsigned count)
+{
+	uint64_t seq;
+	int r = sequencer_submit(store->sequencer, record, &seq);
+
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < count; i++) {
+		inodes[i]->row = rows[i];
+		inodes[i]->last_seq = seq;
+	}
+	return 0;
+}
+
+/* ---- looking up ---- */
+
+int names_lookup(struct store *store, struct index_reader *reader, struct inode *dir,
+		 struct bytes name, struct inode **out)
+{
+	struct place place = {.dir = dir, .name = name};
+	int r = RESOLVE_AGAIN;
+
+	if (name.len > NAME_LEN_MAX)
+		return -ENAMETOOLONG;
+	if (!inode_is_dir(dir))
+		return -ENOTDIR;
+	for (unsigned round = 0; r == RESOLVE_AGAIN && round < RESOLVE_ROUNDS_MAX; round++)
+		r = place_resolve(store, reader, &place, true);
+	if (r == RESOLVE_AGAIN)
+		return -EIO;
+	if (r < 0)
+		return r;
+	if (!place.is_there)
+		return -ENOENT;
+	*out = place.inode;
+	return 0;
+}
+
+int names_load(struct store *store, struct index_reader *reader, uint64_t ino, struct inode **out)
+{
+	struct inode *inode;
+	uint32_t nlink;
+	int r = inode_load(store->inodes, store->index, reader, ino, &inode);
+
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	lock_take(&inode->lock);
+	nlink = inode->row.nlink;
+	lock_drop(&inode->lock);
+	if (nlink == 0) {
+		inode_unref(store->inodes, inode, 1);
+		return -ESTALE;
+	}
+	*out = inode;
+	return 0;
+}
+
+/* ---- creating ---- */
+
+/* The directory is locked. */
+static void fill_new_row(struct store *store, const struct inode *dir,
+			 const struct names_new *new_file, struct wall_time now,
+			 struct inode_row *row)
+{
+	*row = (struct inode_row){
+		.ino = atomic_fetch_add(&store->next_ino, 1),
+		.mode = new_file->mode,
+		.uid = new_file->uid,
+		.gid = new_file->gid,
+		.nlink = S_ISDIR(new_file->mode) ? 2 : 1,
+		.size = S_ISLNK(new_file->mode) ? new_file->target.len : 0,
+		.atime = now,
+		.mtime = now,
+		.ctime = now,
+		.btime = now,
+		.parent = dir->row.ino,
+		.policy_root = dir->row.policy_root,
+	};
+	if (S_ISCHR(new_file->mode) || S_ISBLK(new_file->mode))
+		row->rdev = new_file->rdev;
+	if (dir->row.mode & S_ISGID) {
+		row->gid = dir->row.gid;
+		if (S_ISDIR(row->mode))
+			row->mode |= S_ISGID;
+	}
+}
+
+/* Default ACL (a copy, changed) or umask; puts the lists into the record and sets the flags. */
+static int apply_default_acl(struct record *record, struct inode_row *row, struct buf *acl,
+			     uint32_t umask)
+{
+	if (S_ISLNK(row->mode)) {
+		row->mode |= 0777;
+		return 0;
+	}
+	if (acl->len == 0) {
+		row->mode &= ~(umask & 0777);
+		return 0;
+	}
+	if (acl_check(buf_bytes(acl)) < 0)
+		return -EUCLEAN;
+	if (S_ISDIR(row->mode)) {
+		record_put_xattr(record, row->ino, bytes_of_str(ACL_DEFAULT_NAME), buf_bytes(acl));
+		row->flags |= INODE_XATTR | INODE_ACL_DEFAULT;
+	}
+	acl_inherit(acl->ptr, acl->len, &row->mode);
+	if (!acl_is_minimal(buf_bytes(acl))) {
+		record_put_xattr(record, row->ino, bytes_of_str(ACL_ACCESS_NAME), buf_bytes(acl));
+		row->flags |= INODE_XATTR | INODE_ACL;
+	}
+	return 0;
+}
+
+static int check_new(const struct names_new *new_file)
+{
+	switch (new_file->mode & S_IFMT) {
+	case S_IFREG:
+	case S_IFDIR:
+	case S_IFCHR:
+	case S_IFBLK:
+	case S_IFIFO:
+	case S_IFSOCK:
+		return 0;
+	case S_IFLNK:
+		if (new_file->target.len > LINK_LEN_MAX)
+			return -ENAMETOOLONG;
+		return new_file->target.len == 0 ? -ENOENT : 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+static int get_default_acl(struct store *store, struct index_reader *reader, struct inode *dir,
+			   struct buf *acl)
+{
+	int r;
+
+	buf_clear(acl);
+	r = names_get_xattr(store, reader, dir, bytes_of_str(ACL_DEFAULT_NAME), acl);
+	return r == -ENODATA ? 0 : r;
+}
+
+/*
+ * place->name.len 0: without a name.  The directory is locked; `acl` holds for place->seq.
+ * The new inode is in the table before its record, so that whoever sees the name finds it.
+ */
+static int create_locked(struct store *store, struct place *place, struct buf *acl,
+			 const struct names_new *new_file, struct inode **out)
+{
+	bool is_unnamed = place->name.len == 0;
+	AUTO_PTR(record) record = NULL;
+	struct inode *inode, *dir = place->dir;
+	struct inode_row row, dir_row = dir->row;
+	struct wall_time now = clock_wall();
+	uint64_t seq;
+	int r;
+
+	if (!place_holds(place))
+		return RESOLVE_AGAIN;
+	if (!is_unnamed && place->is_there)
+		return -EEXIST;
+	r = check_dir(dir, false);
+	if (r < 0)
+		return r;
+	if (S_ISDIR(new_file->mode) && dir->row.nlink >= NAMES_LINKS_MAX)
+		return -EMLINK;
+	record = record_new();
+	if (!record)
+		return -ENOMEM;
+	fill_new_row(store, dir, new_file, now, &row);
+	r = apply_default_acl(record, &row, acl, new_file->umask);
+	if (r < 0)
+		return r;
+	if (is_unnamed) {
+		row.nlink = 0;
+		row.flags |= INODE_ORPHAN;
+		record_put_orphan(record, row.ino);
+	}
+	record_put_inode(record, &row);
+	if (S_ISLNK(row.mode))
+		record_put_symlink(record, row.ino, new_file->target);
+	if (!is_unnamed) {
+		record_put_dirent(record, dir->row.ino, atomic_fetch_add(&store->next_cookie, 1),
+				  place->name, row.ino, IFTODT(row.mode));
+		touch_dir(&dir_row, now);
+		dir_row.nlink += S_ISDIR(row.mode);
+		record_put_inode(record, &dir_row);
+	}
+	r = inode_add(store->inodes, &row, &inode);
+	if (r < 0)
+		return r;
+	r = sequencer_submit(store->sequencer, STEAL(record), &seq);
+	if (r < 0) {
+		inode->row.nlink = 1; /* there is nothing to reclaim */
+		*out = inode;	      /* the caller drops it, without the directory's lock */
+		return r;
+	}
+	inode->last_seq = seq;
+	if (!is_unnamed) {
+		dir->row = dir_row;
+		dir->last_seq = seq;
+		if (S_ISDIR(row.mode))
+			index_note_new_directory(store->index, row.ino);
+	}
+	*out = inode;
+	return 0;
+}
+
+static int create(struct store *store, struct index_reader *reader, struct place *place,
+		  const struct names_new *new_file, struct inode **out)
+{
+	AUTO(buf) acl = BUF_INIT;
+	struct inode *inode = NULL;
+	int r = check_new(new_file);
+
+	if (r < 0)
+		return r;
+	for (unsigned round = 0; round < RESOLVE_ROUNDS_MAX; round++) {
+		if (place->name.len > 0)
+			r = place_resolve(store, reader, place, false);
+		else
+			place->seq = last_seq_of(place->dir);
+		if (r == 0)
+			r = get_default_acl(store, reader, place->dir, &acl);
+		if (r < 0)
+			return r;
+		lock_take(&place->dir->lock);
+		r = create_locked(store, place, &acl, new_file, &inode);
+		lock_drop(&place->dir->lock);
+		if (r == 0) {
+			*out = inode;
+			return 0;
+		}
+		inode_unref(store->inodes, inode, 1);
+		if (r != RESOLVE_AGAIN)
+			return r;
+		r = 0;
+	}
+	return -EIO;
+}
+
+int names_create(struct store *store, struct index_reader *reader, struct inode *dir,
+		 struct bytes name, const struct names_new *new_file, struct inode **out)
+{
+	struct place place = {.dir = dir, .name = name};
+	int r = check_name(name);
+
+	return r < 0 ? r : create(store, reader, &place, new_file, out);
+}
+
+int names_create_unnamed(struct store *store, struct index_reader *reader, struct inode *dir,
+			 const struct names_new *new_file, struct inode **out)
+{
+	struct place place = {.dir = dir};
+
+	if (!S_ISREG(new_file->mode))
+		return -EINVAL;
+	return create(store, reader, &place, new_file, out);
+}
+
+/* ---- linking ---- */
+
+static int link_locked(struct store *store, struct place *place, struct inode *inode)
+{
+	AUTO_PTR(record) record = NULL;
+	struct inode *inodes[2] = {place->dir, inode};
+	struct inode_row rows[2] = {place->dir->row, inode->row};
+	struct wall_time now = clock_wall();
+	int r;
+
+	if (!place_holds(place))
+		return RESOLVE_AGAIN;
+	if (inode_is_dir(inode))
+		return -EPERM;
+	r = check_dir(place->dir, false);
+	if (r < 0)
+		return r;
+	if (place->is_there)
+		return -EEXIST;
+	r = check_loses_name(inode);
+	if (r < 0)
+		return r;
+	if (inode->row.nlink >= NAMES_LINKS_MAX)
+		return -EMLINK;
+	if (inode_is_regular(inode) && !writer_is_clean(inode))
+		return -EBUSY;
+	record = record_new();
+	if (!record)
+		return -ENOMEM;
+	if (rows[1].flags & INODE_ORPHAN) { /* from O_TMPFILE */
+		rows[1].flags &= ~INODE_ORPHAN;
+		rows[1].parent = place->dir->row.ino;
+		record_del_orphan(record, rows[1].ino);
+	}
+	rows[1].nlink++;
+	rows[1].ctime = now;
+	touch_dir(&rows[0], now);
+	record_put_dirent(record, rows[0].ino, atomic_fetch_add(&store->next_cookie, 1),
+			  place->name, rows[1].ino, IFTODT(rows[1].mode));
+	record_put_inode(record, &rows[0]);
+	record_put_inode(record, &rows[1]);
+	return submit_rows(store, STEAL(record), inodes, rows, 2);
+}
+
+int names_link(struct store *store, struct index_reader *reader, struct inode *inode,
+	       struct inode *dir, struct bytes name)
+{
+	struct place place = {.dir = dir, .name = name};
+
+	if (inode == dir)
+		return -EPERM;
+	for (unsigned round = 0; round < RESOLVE_ROUNDS_MAX; round++) {
+		int r = place_resolve(store, reader, &place, false);
+
+		if (r < 0)
+			return r;
+		lock_take_pair(&dir->lock, &inode->lock);
+		r = link_locked(store, &place, inode);
+		lock_drop_pair(&dir->lock, &inode->lock);
+		if (r != RESOLVE_AGAIN)
+			return r;
+	}
+	return -EIO;
+}
+
+/* ---- removing ---- */
+
+/* The row of an inode that loses a name (a directory: its only one). */
+static void drop_name(struct record *record, struct inode_row *row, struct wall_time now)
+{
+	row->ctime = now;
+	row->nlink = S_ISDIR(row->mode) || row->nlink == 0 ? 0 : row->nlink - 1;
+	if (row->nlink == 0) {
+		row->flags |= INODE_ORPHAN;
+		record_put_orphan(record, row->ino);
+	}
+	record_put_inode(record, row);
+}
+
+static int remove_locked(struct store *store, struct place *place, bool is_dir)
+{
+	AUTO_PTR(record) record = NULL;
+	struct inode *inodes[2] = {place->dir, place->inode};
+	struct inode_row rows[2] = {place->dir->row, place->inode->row};
+	struct wall_time now = clock_wall();
+	int r;
+
+	if (!place_holds(place) || (is_dir && place->inode->last_seq != place->inode_seq))
+		return RESOLVE_AGAIN;
+	r = check_dir(place->dir, true);
+	if (r == 0)
+		r = check_loses_name(place->inode);
+	if (r < 0)
+		return r;
+	record = record_new();
+	if (!record)
+		return -ENOMEM;
+	record_del_dirent(record, rows[0].ino, place->row.cookie, place->name);
+	drop_name(record, &rows[1], now);
+	touch_dir(&rows[0], now);
+	rows[0].nlink -= is_dir;
+	record_put_inode(record, &rows[0]);
+	return submit_rows(store, STEAL(record), inodes, rows, 2);
+}
+
+static int remove_once(struct store *store, struct index_reader *reader, struct place *place,
+		       bool is_dir)
+{
+	int r = place_resolve(store, reader, place, true);
+
+	if (r != 0)
+		return r;
+	if (!place->is_there)
+		return -ENOENT;
+	if (is_dir && !inode_is_dir(place->inode))
+		return -ENOTDIR;
+	if (!is_dir && inode_is_dir(place->inode))
+		return -EISDIR;
+	if (is_dir) {
+		r = place_check_empty(store, reader, place);
+		if (r < 0)
+			return r;
+	}
+	lock_take_pair(&place->dir->lock, &place->inode->lock);
+	r = remove_locked(store, place, is_dir);
+	lock_drop_pair(&place->dir->lock, &place->inode->lock);
+	return r;
+}
+
+int names_remove(struct store *store, struct index_reader *reader, struct inode *dir,
+		 struct bytes name, bool is_dir)
+{
+	struct place place = {.dir = dir, .name = name};
+	int r = RESOLVE_AGAIN;
+
+	for (unsigned round = 0; r == RESOLVE_AGAIN && round < RESOLVE_ROUNDS_MAX; round++)
+		r = remove_once(store, reader, &place, is_dir);
+	place_release(store, &place);
+	return r == RESOLVE_AGAIN ? -EIO : r;
+}
+
+/* ---- renaming ---- */
+
+/* The rows that a rename changes, each inode once. */
+struct rename_set {
+	struct inode *inodes[4];
+	struct inode_row rows[4];
+	unsigned count;
+};
+
+static struct inode_row *rename_row(struct rename_set *set, struct inode *inode)
+{
+	for (unsigned i = 0; i < set->count; i++)
+		if (set->inodes[i] == inode)
+			return &set->rows[i];
+	set->inodes[set->count] = inode;
+	set->rows[set->count] = inode->row;
+	return &set->rows[set->count++];
+}
+
+/* Whether `inode` is `dir` or above it.  Renames of directories are one at a time in the kernel. */
+static int is_at_or_above(struct store *store, struct index_reader *reader,
+			  const struct inode *inode, struct inode *dir)
+{
+	uint64_t ino = dir->row.ino;
+
+	for (unsigned depth = 0; depth < ANCESTORS_MAX; depth++) {
+		struct inode *at;
+		uint64_t parent;
+		int r;
+
+		if (ino == inode->row.ino)
+			return 1;
+		if (ino == INO_ROOT)
+			return 0;
+		r = inode_load(store->inodes, store->index, reader, ino, &at);
+		if (r < 0)
+			return r;
+		lock_take(&at->lock);
+		parent = at->row.parent;
+		lock_drop(&at->lock);
+		inode_unref(store->inodes, at, 1);
+		ino = parent;
+	}
+	return -ELOOP;
+}
+
+static int check_rename_types(const struct place *old, const struct place *new, unsigned flags)
+{
+	if (!old->is_there)
+		return -ENOENT;
+	if (!new->is_there)
+		return flags & RENAME_EXCHANGE ? -ENOENT : 0;
+	if (flags & RENAME_NOREPLACE)
+		return -EEXIST;
+	if (flags & RENAME_EXCHANGE)
+		return 0;
+	if (inode_is_dir(new->inode) && !inode_is_dir(old->inode))
+		return -EISDIR;
+	if (!inode_is_dir(new->inode) && inode_is_dir(old->inode))
+		return -ENOTDIR;
+	return 0;
+}
+
+static int check_rename_loop(struct store *store, struct index_reader *reader,
+			     const struct place *old, const struct place *new, unsigned flags)
+{
+	int r = 0;
+
+	if (old->dir == new->dir)
+		return 0;
+	if (inode_is_dir(old->inode))
+		r = is_at_or_above(store, reader, old->inode, new->dir);
+	if (r == 0 && new->is_there && inode_is_dir(new->inode)) {
+		r = is_at_or_above(store, reader, new->inode, old->dir);
+		if (r > 0 && !(flags & RENAME_EXCHANGE))
+			return -ENOTEMPTY;
+	}
+	return r > 0 ? -EINVAL : r;
+}
+
+/* All four are locked. */
+static int check_rename_locked(const struct place *old, const struct place *new, unsigned flags,
+			       struct inode **busy)
+{
+	bool is_over = new->is_there && !(flags & RENAME_EXCHANGE);
+	int r;
+
+	if (!place_holds(old) || !place_holds(new))
+		return RESOLVE_AGAIN;
+	if (is_over && inode_is_dir(new->inode) && new->inode->last_seq != new->inode_seq)
+		return RESOLVE_AGAIN;
+	r = check_dir(old->dir, true);
+	if (r == 0)
+		r = check_dir(new->dir, new->is_there);
+	if (r == 0)
+		r = check_loses_name(old->inode);
+	if (r == 0 && new->is_there)
+		r = check_loses_name(new->inode);
+	if (r < 0)
+		return r;
+	if (inode_is_dir(old->inode) && old->dir != new->dir && !is_over &&
+	    new->dir->row.nlink >= NAMES_LINKS_MAX)
+		return -EMLINK;
+	if (inode_is_regular(old->inode) && !writer_is_clean(old->inode)) {
+		*busy = old->inode;
+		return -EBUSY;
+	}
+	if ((flags & RENAME_EXCHANGE) && inode_is_regular(new->inode) &&
+	    !writer_is_clean(new->inode)) {
+		*busy = new->inode;
+		return -EBUSY;
+	}
+	return 0;
+}
+
+/* `row` gets its name in `to`; a file or tree without a policy of its own takes that of `to`. */
+static void move_row(struct inode_row *row, const struct inode *to, struct wall_time now)
+{
+	row->ctime = now;
+	row->parent = to->row.ino;
+	if (row->policy_root != row->ino)
+		row->policy_root = to->row.policy_root;
+}
+
+static int rename_locked(struct store *store, const struct place *old, const struct place *new,
+			 unsigned flags, struct inode **busy)
+{
+	AUTO_PTR(record) record = NULL;
+	struct rename_set set = {.count = 0};
+	struct wall_time now = clock_wall();
+	bool is_exchange = flags & RENAME_EXCHANGE;
+	uint64_t cookie = new->row.cookie;
+	struct inode_row *row;
+	int r = check_rename_locked(old, new, flags, busy);
+
+	if (r != 0)
+		return r;
+	record = record_new();
+	if (!record)
+		return -ENOMEM;
+	touch_dir(rename_row(&set, old->dir), now);
+	touch_dir(rename_row(&set, new->dir), now);
+	if (inode_is_dir(old->inode)) {
+		rename_row(&set, old->dir)->nlink--;
+		rename_row(&set, new->dir)->nlink++;
+	}
+	move_row(rename_row(&set, old->inode), new->dir, now);
+	if (is_exchange) {
+		if (inode_is_dir(new->inode)) {
+			rename_row(&set, new->dir)->nlink--;
+			rename_row(&set, old->dir)->nlink++;
+		}
+		move_row(rename_row(&set, new->inode), old->dir, now);
+		record_put_dirent(record, old->dir->row.ino, old->row.cookie, old->name,
+				  new->inode->row.ino, new->row.type);
+	} else {
+		record_del_dirent(record, old->dir->row.ino, old->row.cookie, old->name);
+	}
+	if (!new->is_there)
+		cookie = atomic_fetch_add(&store->next_cookie, 1);
+	if (new->is_there && !is_exchange) {
+		row = rename_row(&set, new->inode);
+		if (S_ISDIR(row->mode))
+			rename_row(&set, new->dir)->nlink--;
+		drop_name(record, row, now);
+	}
+	record_put_dirent(record, new->dir->row.ino, cookie, new->name, old->inode->row.ino,
+			  old->row.type);
+	for (unsigned i = 0; i < set.count; i++)
+		if (!new->is_there || is_exchange || set.inodes[i] != new->inode)
+			record_put_inode(record, &set.rows[i]);
+	return submit_rows(store, STEAL(record), set.inodes, set.rows, set.count);
+}
+
+static int rename_once(struct store *store, struct index_reader *reader, struct place *old,
+		       struct place *new, unsigned flags, struct inode **busy)
+{
+	struct lock *locks[4];
+	unsigned count;
+	int r = place_resolve(store, reader, old, true);
+
+	if (r == 0)
+		r = place_resolve(store, reader, new, true);
+	if (r == 0)
+		r = check_rename_types(old, new, flags);
+	if (r == 0)
+		r = check_rename_loop(store, reader, old, new, flags);
+	if (r != 0)
+		return r;
+	if (new->is_there && new->inode == old->inode)
+		return 0; /* two names of one file: nothing to do, says POSIX */
+	if (new->is_there && inode_is_dir(new->inode) && !(flags & RENAME_EXCHANGE)) {
+		r = place_check_empty(store, reader, new);
+		if (r < 0)
+			return r;
+	}
+	locks[0] = &old->dir->lock;
+	locks[1] = &new->dir->lock;
+	locks[2] = &old->inode->lock;
+	locks[3] = new->is_there ? &new->inode->lock : NULL;
+	count = lock_take_set(locks, 4);
+	r = rename_locked(store, old, new, flags, busy);
+	lock_drop_set(locks, count);
+	return r;
+}
+
+int names_rename(struct store *store, struct index_reader *reader, struct inode *old_dir,
+		 struct bytes old_name, struct inode *new_dir, struct bytes new_name,
+		 unsigned flags, struct inode **busy)
+{
+	struct place old = {.dir = old_dir, .name = old_name};
+	struct place new = {.dir = new_dir, .name = new_name};
+	struct inode *dirty = NULL;
+	int r = RESOLVE_AGAIN;
+
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+		return -EINVAL;
+	if ((flags & RENAME_NOREPLACE) && (flags & RENAME_EXCHANGE))
+		return -EINVAL;
+	for (unsigned round = 0; r == RESOLVE_AGAIN && round < RESOLVE_ROUNDS_MAX; round++)
+		r = rename_once(store, reader, &old, &new, flags, &dirty);
+	if (r == -EBUSY) {
+		inode_ref(dirty, 1);
+		*busy = dirty;
+	}
+	place_release(store, &old);
+	place_release(store, &new);
+	return r == RESOLVE_AGAIN ? -EIO : r;
+}
