@@ -69,15 +69,11 @@ struct config_settings {
 	uint64_t inflight_requests_max;
 	uint64_t bandwidth_bytes_per_s;
 	uint64_t retry_attempts_count;
-	uint64_t retry_delay_ms, retry_delay_max_ms, request_timeout_ms;
+	uint64_t retry_delay_ms, retry_delay_max_ms;
 	bool hedged_reads;
 	uint64_t read_ahead_bytes;
 	/* background */
-	uint64_t segment_delay_max_ms;
 	uint64_t deletion_hold_ms;
-	uint64_t repack_below_percent;
-	uint64_t scrub_interval_ms;
-	uint64_t keeper_bandwidth_bytes_per_s;
 	/* telling */
 	int log_level;  /* enum log_level */
 	int log_format; /* enum config_log_format */
@@ -131,6 +127,9 @@ int config_settings_set(struct config_settings *settings, const char *key, const
 			struct buf *why);
 /* Do they fit together?  0 or -EINVAL with why. */
 int config_settings_check(const struct config_settings *settings, struct buf *why);
+/* The same in parts: the key at fault and what is allowed; both static. */
+int config_settings_misfit(const struct config_settings *settings, const char **key,
+			   const char **allowed);
 /* Defaults; for tests and tools without a file.  -ENOMEM. */
 int config_settings_defaults(struct config_settings *settings);
 void config_settings_release(struct config_settings *settings);
