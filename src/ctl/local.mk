@@ -4,6 +4,8 @@ noinst_LIBRARIES += lib_ctl.a
 lib_ctl_a_SOURCES = \
 	src/ctl/ctl.c \
 	src/ctl/ctl.h \
+	src/ctl/ctl_client.c \
+	src/ctl/ctl_client.h \
 	src/ctl/ctl_verbs.c \
 	src/ctl/shardfs_ioctl.h
 include_HEADERS += src/ctl/shardfs_ioctl.h

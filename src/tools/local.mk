@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Pattern and rules: src/util/local.mk.
 noinst_LIBRARIES += lib_tools.a
-lib_tools_a_SOURCES =
+lib_tools_a_SOURCES = \
+	src/tools/report.c \
+	src/tools/report.h
 
 # A program is made under bin/ and installed by its last name:
 #
@@ -14,3 +16,7 @@ lib_tools_a_SOURCES =
 sbin_PROGRAMS += bin/mkfs.shardfs
 bin_mkfs_shardfs_SOURCES = src/tools/mkfs_shardfs.c
 bin_mkfs_shardfs_LDADD = $(TOOLS_LIBS)
+
+bin_PROGRAMS += bin/shardctl
+bin_shardctl_SOURCES = src/tools/shardctl.c
+bin_shardctl_LDADD = $(TOOLS_LIBS)

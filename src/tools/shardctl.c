@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shardctl: the admin tool of a mounted shardfs.  A command is a row in the
+ * table: words, arguments, verb of the control channel, form of the report.
+ */
+#include "ctl/ctl_client.h"
+#include "tools/report.h"
+#include "util/clock.h"
+#include "util/err.h"
+#include "util/mem.h"
+#include "util/units.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum shardctl_exit { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOWN = 3,
+		     EXIT_DENIED = 7 };
+
+struct options {
+	const char *mount;
+	uint64_t copies;
+	uint64_t timeout_ms; /* 0: none */
+	bool is_json;
+};
+
+struct command {
+	const char *words[3];
+	const char *args;  /* for people: "PATH [POLICY]" */
+	unsigned args_min, args_max;
+	bool takes_path;   /* the first argument is the object */
+	const char *help;
+	const char *verb;  /* of the control channel */
+	void (*fill)(json_t *request, char **args, unsigned count, const struct options *options);
+	void (*report)(FILE *out, const json_t *answer);
+	bool shows_progress;
+};
+
+static volatile sig_atomic_t is_interrupted;
+
+/* ---- reports ---- */
+
+static const struct report_field protection_fields[] = {
+	{"status", "status", REPORT_TEXT},
+	{"copies_have", "copies of the worst shard", REPORT_COUNT},
+	{"copies_want", "copies wanted", REPORT_COUNT},
+	{"integrity", "integrity", REPORT_TEXT},
+	{"files", "files", REPORT_COUNT},
+	{"directories", "directories", REPORT_COUNT},
+	{"bytes", "bytes", REPORT_BYTES},
+	{"stored_bytes", "stored for each copy", REPORT_BYTES},
+	{"chunks", "chunks", REPORT_COUNT},
+	{"shards", "shards", REPORT_COUNT},
+	{"policy", "policy", REPORT_TEXT},
+	{0},
+};
+
+static const struct report_field space_fields[] = {
+	{"spool_bytes", "in the spool", REPORT_BYTES},
+	{"dirty_bytes", "in memory, not stored yet", REPORT_BYTES},
+	{"free_bytes", "room left", REPORT_BYTES},
+	{0},
+};
+
+static const struct report_field provider_columns[] = {
+	{"type", "TYPE", REPORT_TEXT},	      {"role", "ROLE", REPORT_TEXT},
+	{"region", "REGION", REPORT_TEXT},    {"state", "STATE", REPORT_TEXT},
+	{"objects", "OBJECTS", REPORT_COUNT}, {"bytes", "BYTES", REPORT_BYTES},
+	{"queued_copies", "QUEUED", REPORT_COUNT}, {"cause", "CAUSE", REPORT_TEXT},
+	{0},
+};
+
+static void report_protection(FILE *out, const json_t *answer)
+{
+	report_fields(out, answer, protection_fields);
+}
+
+static void report_providers(FILE *out, const json_t *answer)
+{
+	report_table(out, json_object_get(answer, "providers"), "PROVIDER", provider_columns);
+}
+
+static void report_status(FILE *out, const json_t *answer)
+{
+	report_fields(out, answer, protection_fields);
+	report_fields(out, answer, space_fields);
+	fputc('\n', out);
+	report_providers(out, answer);
+}
+
+static void report_all(FILE *out, const json_t *answer)
+{
+	static const char *const common[] = {"schema", "time", "fs", "generation", "epoch", "ok"};
+	json_t *copy = json_copy((json_t *)(uintptr_t)answer);
+
+	for (size_t i = 0; i < ARRAY_COUNT(common); i++)
+		json_object_del(copy, common[i]);
+	report_plain(out, copy, 0);
+	json_decref(copy);
+}
+
+static void report_nothing(FILE *out, const json_t *answer)
+{
+	(void)out;
+	(void)answer;
+}
+
+/* ---- requests ---- */
+
+static void fill_wait(json_t *request, char **args, unsigned count, const struct options *options)
+{
+	(void)args;
+	(void)count;
+	if (options->copies)
+		json_object_set_new(request, "copies", json_integer((json_int_t)options->copies));
+}
+
+static void fill_policy_set(json_t *request, char **args, unsigned count,
+			    const struct options *options)
+{
+	(void)options;
+	json_object_set_new(request, "policy", count > 1 ? json_string(args[1]) : json_null());
+}
+
+static const struct command commands[] = {
+	{{"status"}, "", 0, 0, false, "protection of everything, providers, space", "status", NULL,
+	 report_status, false},
+	{{"stat"}, "PATH", 1, 1, true, "protection of a file or tree", "stat", NULL,
+	 report_protection, false},
+	{{"wait"}, "[--copies N] [--timeout TIME] PATH", 1, 1, true,
+	 "return when all copies of PATH are there", "wait", fill_wait, report_protection, true},
+	{{"sync"}, "[PATH]", 0, 1, true, "make PATH, or everything, durable on this machine", "sync",
+	 NULL, report_nothing, false},
+	{{"provider", "list"}, "", 0, 0, false, "providers and their state", "provider list", NULL,
+	 report_providers, false},
+	{{"policy"}, "PATH", 1, 1, true, "policy in force for PATH", "policy", NULL, report_all,
+	 false},
+	{{"policy", "set"}, "PATH POLICY", 2, 2, true, "set the policy of a directory",
+	 "policy set", fill_policy_set, report_all, false},
+	{{"policy", "unset"}, "PATH", 1, 1, true, "remove the policy of a directory", "policy set",
+	 fill_policy_set, report_all, false},
+	{{"config", "show"}, "", 0, 0, false, "settings in force", "config show", NULL, report_all,
+	 false},
+	{{"counters"}, "", 0, 0, false, "counters and times since the mount", "counters", NULL,
+	 report_all, false},
+};
+
+/* ---- arguments ---- */
+
+static void print_help(void)
+{
+	puts("Usage: shardctl [--mount DIR] [--json] COMMAND [ARGUMENT]...\n"
+	     "Ask and steer a mounted shardfs.  The mount is that of PATH, else --mount, else\n"
+	     "$SHARDFS_MOUNT, else the only one there is.\n\nCommands:");
+	for (size_t i = 0; i < ARRAY_COUNT(commands); i++) {
+		const struct command *c = &commands[i];
+		AUTO(buf) line = BUF_INIT;
+
+		buf_printf(&line, "%s%s%s %s", c->words[0], c->words[1] ? " " : "",
+			   c->words[1] ? c->words[1] : "", c->args);
+		printf("  %-40s %s\n", buf_str(&line), c->help);
+	}
+	puts("\nOptions:\n"
+	     "  -m, --mount DIR      the mount to talk to\n"
+	     "  -j, --json           one JSON object on standard output\n"
+	     "  -n, --copies N       wait: for N copies instead of what the policy asks\n"
+	     "  -t, --timeout TIME   wait: give up after TIME (\"90s\", \"10m\"); exit status 4\n"
+	     "  -h, --help           this text\n"
+	     "  -V, --version        version\n"
+	     "\nExit status: 0 done or healthy; 1 data lost or the action failed; 2 usage;\n"
+	     "3 state unknown; 4 finding; 5 refused; 6 partial; 7 not allowed.  See shardctl(8).");
+}
+
+static const struct command *find_command(char **words, unsigned count, unsigned *used)
+{
+	const struct command *best = NULL;
+
+	*used = 0;
+	for (size_t i = 0; i < ARRAY_COUNT(commands); i++) {
+		const struct command *c = &commands[i];
+		unsigned n = 0;
+
+		while (n < 2 && c->words[n] && n < count && strcmp(words[n], c->words[n]) == 0)
+			n++;
+		if (c->words[n] == NULL && n > *used) {
+			best = c;
+			*used = n;
+		}
+	}
+	return best;
+}
+
+/* 0 to go on, else 1 + exit status. */
+static int parse_options(int argc, char **argv, struct options *options)
+{
+	static const struct option longs[] = {
+		{"mount", required_argument, NULL, 'm'}, {"json", no_argument, NULL, 'j'},
+		{"copies", required_argument, NULL, 'n'}, {"timeout", required_argument, NULL, 't'},
+		{"help", no_argument, NULL, 'h'},	 {"version", no_argument, NULL, 'V'},
+		{0},
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "m:jn:t:hV", longs, NULL)) >= 0) {
+		switch (c) {
+		case 'm':
+			options->mount = optarg;
+			break;
+		case 'j':
+			options->is_json = true;
+			break;
+		case 'n':
+			if (units_parse_count(optarg, &options->copies) < 0 ||
+			    options->copies < 1 || options->copies > 16) {
+				fprintf(stderr, "shardctl: --copies: %s: must be 1 to 16\n", optarg);
+				return 1 + EXIT_USAGE;
+			}
+			break;
+		case 't':
+			if (units_parse_duration(optarg, &options->timeout_ms) < 0) {
+				fprintf(stderr, "shardctl: --timeout: %s: must be a time such as 90s\n",
+					optarg);
+				return 1 + EXIT_USAGE;
+			}
+			break;
+		case 'h':
+			print_help();
+			return 1 + EXIT_DONE;
+		case 'V':
+			puts("shardctl " PACKAGE_VERSION);
+			return 1 + EXIT_DONE;
+		default:
+			fputs("Try 'shardctl --help'.\n", stderr);
+			return 1 + EXIT_USAGE;
+		}
+	}
+	return 0;
+}
+
+/* ---- running ---- */
+
+struct watch {
+	const struct options *options;
+	uint64_t until_ms, first_queued;
+};
+
+static uint64_t queued_bytes(const json_t *state)
+{
+	json_t *providers = json_object_get(state, "providers"), *provider;
+	const char *name;
+	uint64_t sum = 0;
+
+	json_object_foreach(providers, name, provider)
+		sum += (uint64_t)json_integer_value(json_object_get(provider, "queued_bytes"));
+	return sum;
+}
+
+static bool watch_progress(void *ctx, const json_t *state)
+{
+	struct watch *watch = ctx;
+	char text[128], size[UNITS_TEXT_SIZE];
+	uint64_t queued;
+
+	if (is_interrupted || (watch->until_ms && clock_mono_ms() >= watch->until_ms))
+		return false;
+	if (!state)
+		return true;
+	queued = queued_bytes(state);
+	watch->first_queued = MAX(watch->first_queued, queued);
+	snprintf(text, sizeof(text), "%s, %" PRId64 " of %" PRId64 " copies, %s to go",
+		 json_string_value(json_object_get(state, "status")),
+		 (int64_t)json_integer_value(json_object_get(state, "copies_have")),
+		 (int64_t)json_integer_value(json_object_get(state, "copies_want")),
+		 units_human_size(queued, size));
+	report_progress(stderr,
+			watch->first_queued
+				? (unsigned)(1000 - queued * 1000 / watch->first_queued)
+				: 0,
+			text);
+	return true;
+}
+
+static int exit_of_errno(int r)
+{
+	if (r == -EPERM || r == -EACCES)
+		return EXIT_DENIED;
+	return r == -EINVAL || r == -ENOTTY ? EXIT_USAGE : EXIT_UNKNOWN;
+}
+
+static int run_command(const struct command *command, char **args, unsigned count,
+		       const struct options *options)
+{
+	AUTO(buf) why = BUF_INIT;
+	AUTO_FD fd = -1;
+	struct watch watch = {.options = options};
+	const char *path = command->takes_path && count > 0 ? args[0] : NULL;
+	json_t *request = json_object(), *answer = NULL;
+	uint32_t code = EXIT_UNKNOWN;
+	int r = ctl_client_open(path, options->mount, &fd, &why);
+
+	if (r < 0) {
+		fprintf(stderr, "shardctl: %s\n", buf_str(&why));
+		json_decref(request);
+		return path ? EXIT_USAGE : exit_of_errno(r);
+	}
+	json_object_set_new(request, "verb", json_string(command->verb));
+	if (command->fill)
+		command->fill(request, args, count, options);
+	if (options->timeout_ms)
+		watch.until_ms = clock_mono_ms() + options->timeout_ms;
+	r = ctl_client_run(fd, request, watch_progress, &watch, &answer, &code);
+	report_progress_end(stderr);
+	json_decref(request);
+	if (r < 0) {
+		fprintf(stderr, "shardctl: %s: %s\n", path ? path : "the mount",
+			r == -ENOTTY ? "is not on a mounted shardfs" : err_sentence(r));
+		return exit_of_errno(r);
+	}
+	if (options->is_json)
+		report_json(stdout, answer);
+	if (json_is_false(json_object_get(answer, "ok")))
+		fprintf(stderr, "shardctl: %s\n",
+			json_string_value(json_object_get(answer, "error")));
+	else if (!options->is_json)
+		command->report(stdout, answer);
+	json_decref(answer);
+	return (int)code;
+}
+
+static void on_interrupt(int signal_number)
+{
+	(void)signal_number;
+	is_interrupted = 1;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = {0};
+	const struct command *command;
+	unsigned used, count;
+	int r = parse_options(argc, argv, &options);
+
+	if (r > 0)
+		return r - 1;
+	count = (unsigned)(argc - optind);
+	command = find_command(argv + optind, count, &used);
+	if (!command) {
+		fprintf(stderr, "shardctl: %s\nTry 'shardctl --help'.\n",
+			count ? "unknown command" : "a command is needed");
+		return EXIT_USAGE;
+	}
+	count -= used;
+	if (count < command->args_min || count > command->args_max) {
+		fprintf(stderr, "shardctl: usage: shardctl %s%s%s %s\n", command->words[0],
+			command->words[1] ? " " : "", command->words[1] ? command->words[1] : "",
+			command->args);
+		return EXIT_USAGE;
+	}
+	signal(SIGINT, on_interrupt);
+	r = run_command(command, argv + optind + used, count, &options);
+	return fflush(stdout) == 0 ? r : EXIT_FAILED;
+}
