@@ -369,29 +369,41 @@ static void on_chunk_bad(void *ctx, uint64_t chunk_no)
 		  (unsigned long long)chunk_no);
 }
 
-/* The spool's word that everything journalled so far is durable. */
-static int settle(void *ctx)
+/* Shards that were open when the machine stopped and hold nothing any more. */
+static int drop_empty_shards(struct store *store, struct index_reader *reader)
 {
-	struct store *store = ctx;
+	uint64_t after = 0;
 
-	return sequencer_wait_synced(store->sequencer, sequencer_last_seq(store->sequencer));
-}
+	for (;;) {
+		AUTO(shard_list) shards = ROW_LIST_INIT;
+		int r = index_list_shards(store->index, reader, after, 256, &shards);
 
-/* A shard that never got its footer, and out of which everything has moved. */
-static void on_shard_gone(void *ctx, const struct shard_row *shard)
-{
-	struct store *store = ctx;
-	struct record *record = record_new();
-	uint64_t seq;
-	int r = -ENOMEM;
+		if (r < 0 || shards.count == 0)
+			return r;
+		for (size_t i = 0; i < shards.count; i++) {
+			const struct shard_row *shard = &shards.rows[i];
+			AUTO(chunk_list) chunks = ROW_LIST_INIT;
+			struct record *record;
+			uint64_t seq;
 
-	if (record) {
-		record_del_shard(record, shard->shard_no);
-		r = sequencer_submit(store->sequencer, record, &seq);
+			after = shard->shard_no;
+			if (shard->state != SHARD_OPEN ||
+			    spool_has(store->spool, shard->shard_no))
+				continue;
+			r = index_list_chunks(store->index, reader, after, 0, 1, &chunks);
+			if (r < 0)
+				return r;
+			if (chunks.count > 0)
+				continue;
+			record = record_new();
+			if (!record)
+				return -ENOMEM;
+			record_del_shard(record, after);
+			r = sequencer_submit(store->sequencer, record, &seq);
+			if (r < 0)
+				return r;
+		}
 	}
-	if (r < 0)
-		log_warn("shard-row-stays", "shard=%s error=%s next=\"at the next mount\"",
-			 shard_id_hex(&shard->id).s, err_name(r));
 }
 
 /* ---- opening, step by step ---- */
@@ -491,14 +503,8 @@ static int open_spool(struct store *store, struct buf *why)
 		.idle_ms = config->settings.shard_idle_ms,
 		.size_max = config->settings.spool_size_bytes,
 		.writer_epoch = store->priv->writer_epoch,
-		.index = store->index,
-		.reserve_bytes = DISK_RESERVE,
 		.opened = on_shard_opened,
 		.sealed = on_shard_sealed,
-		.moved = on_chunk_moved,
-		.bad = on_chunk_bad,
-		.settle = settle,
-		.gone = on_shard_gone,
 		.ctx = store,
 	};
 	int r = spool_open(&settings, &store->spool);
@@ -633,7 +639,9 @@ static int recover_and_start(struct store *store, struct buf *why)
 
 	if (r < 0)
 		return r;
-	r = spool_recover(store->spool, reader);
+	r = spool_recover(store->spool, store->index, reader, on_chunk_moved, on_chunk_bad, store);
+	if (r == 0)
+		r = drop_empty_shards(store, reader);
 	if (r == 0)
 		r = transfer_start(store->transfer, reader);
 	index_reader_close(reader);
