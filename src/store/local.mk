@@ -5,7 +5,9 @@ lib_store_a_SOURCES = \
 	src/store/acl.c \
 	src/store/acl.h \
 	src/store/cache.h \
+	src/store/chunk.c \
 	src/store/chunk.h \
+	src/store/dedup.c \
 	src/store/dedup.h \
 	src/store/inode.c \
 	src/store/inode.h \
@@ -24,7 +26,10 @@ lib_store_a_SOURCES = \
 	src/store/reclaim.c \
 	src/store/reclaim.h \
 	src/store/sequencer.h \
+	src/store/spool.c \
 	src/store/spool.h \
+	src/store/spool_private.h \
+	src/store/spool_recover.c \
 	src/store/store.c \
 	src/store/store.h \
 	src/store/store_create.c \

@@ -64,7 +64,10 @@ struct spool_settings {
 
 /* Makes dir (0700) if need be.  Reads nothing that is there: spool_recover does. */
 int spool_open(const struct spool_settings *settings, struct spool **out);
-/* Seals nothing; open files stay for spool_recover.  Nobody may be inside another call. */
+/* Ends the sealer: no callback runs from now on.  Seals nothing, and spool_seal_all
+ * answers -ECANCELED; everything else still works.  Accepts NULL. */
+void spool_stop(struct spool *spool);
+/* Open files stay for spool_recover.  Nobody may be inside another call.  Accepts NULL. */
 void spool_close(struct spool *spool);
 
 /*
@@ -125,7 +128,8 @@ uint64_t spool_bytes_used(struct spool *spool); /* open shards count as long as 
  * moved(old row, new row) journals it; when all are moved and settled the old file is removed.
  * Files that the index does not know are removed (nothing refers to them) and named in the log, and
  * so are those of shards that left the spool.  A record that does not authenticate is named, and
- * bad(chunk_no) is called.  An open shard without a file: bad() for its chunks, then gone().
+ * bad(chunk_no) is called; its file and shard row stay until no chunk refers to them.  An open shard
+ * without a file: bad() for its chunks; gone() when it has none.
  */
 int spool_recover(struct spool *spool, struct index_reader *reader);
 

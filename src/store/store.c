@@ -369,6 +369,30 @@ static void on_chunk_bad(void *ctx, uint64_t chunk_no)
 		  (unsigned long long)chunk_no);
 }
 
+/* What was journalled up to now is durable, the spool's bytes included. */
+static int settle(void *ctx)
+{
+	struct store *store = ctx;
+
+	return sequencer_wait_synced(store->sequencer, sequencer_last_seq(store->sequencer));
+}
+
+static void on_shard_gone(void *ctx, const struct shard_row *shard)
+{
+	struct store *store = ctx;
+	struct record *record = record_new();
+	uint64_t seq;
+	int r = -ENOMEM;
+
+	if (record) {
+		record_del_shard(record, shard->shard_no);
+		r = sequencer_submit(store->sequencer, record, &seq);
+	}
+	if (r < 0)
+		log_warn("shard-row-kept", "shard=%s error=%s next=\"at the next mount\"",
+			 shard_id_hex(&shard->id).s, err_name(r));
+}
+
 /* Shards that were open when the machine stopped and hold nothing any more. */
 static int drop_empty_shards(struct store *store, struct index_reader *reader)
 {
@@ -498,13 +522,19 @@ static int open_spool(struct store *store, struct buf *why)
 	struct spool_settings settings = {
 		.dir = config->spool,
 		.keyring = store->keyring,
+		.index = store->index,
 		.shard_bytes = config->settings.shard_size_bytes,
 		.open_shards_max = (uint32_t)config->settings.open_shards_max,
 		.idle_ms = config->settings.shard_idle_ms,
 		.size_max = config->settings.spool_size_bytes,
+		.reserve_bytes = DISK_RESERVE / 2,
 		.writer_epoch = store->priv->writer_epoch,
 		.opened = on_shard_opened,
 		.sealed = on_shard_sealed,
+		.moved = on_chunk_moved,
+		.bad = on_chunk_bad,
+		.settle = settle,
+		.gone = on_shard_gone,
 		.ctx = store,
 	};
 	int r = spool_open(&settings, &store->spool);
@@ -639,7 +669,7 @@ static int recover_and_start(struct store *store, struct buf *why)
 
 	if (r < 0)
 		return r;
-	r = spool_recover(store->spool, store->index, reader, on_chunk_moved, on_chunk_bad, store);
+	r = spool_recover(store->spool, reader);
 	if (r == 0)
 		r = drop_empty_shards(store, reader);
 	if (r == 0)
@@ -737,6 +767,7 @@ int store_close(struct store *store)
 	priv->reclaim = NULL;
 	if (store->writer && r == 0)
 		r = spool_seal_all(store->spool, 0);
+	spool_stop(store->spool);
 	transfer_stop(store->transfer);
 	if (store->sequencer) {
 		end = sequencer_stop(store->sequencer);
