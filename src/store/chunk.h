@@ -21,20 +21,29 @@ struct chunk_store {
 	struct sequencer *sequencer;
 	struct spool *spool;
 	struct dedup *dedup;
-	const struct keyring *keyring;
-	int compression_level;
+	struct keyring *keyring;
+	_Atomic int compression_level; /* COMPRESS_LEVEL_MIN .. COMPRESS_LEVEL_MAX; may change */
 	_Atomic uint64_t next_chunk_no;
+	/*
+	 * Chunks deduplicate only within one domain: 0, or one for each policy root whose policy
+	 * excludes providers or regions, or has keys or coding of its own.  From memory.  NULL: all 0.
+	 */
+	uint64_t (*domain_of)(void *ctx, uint64_t policy_root);
+	void *ctx;
 };
 
+/* With a reading connection of its own.  -ENOMEM, -EIO.  The store is borrowed. */
 int chunk_worker_new(struct chunk_store *store, struct chunk_worker **out);
-void chunk_worker_free(struct chunk_worker *worker);
+void chunk_worker_free(struct chunk_worker *worker); /* accepts NULL */
+DEFINE_FREEP(chunk_worker)
 
 /*
  * chunk_put - store bytes (1 .. CHUNK_BYTES_MAX) or find them stored.  On success *out is the
  * chunk, its CHUNK_PUT record has been submitted if it is new, and it is PINNED: it will not be
  * condemned before chunk_unpin, which the caller calls after it has submitted the record with the
  * extent that names it.  A hit counts only on bytes in the spool or on acknowledged copies that
- * were not seen bad since.  *is_new tells which.  -ENOSPC, -EIO, -ENOMEM: nothing is pinned.
+ * were not seen bad since.  *is_new tells which.  May wait for another worker that stores the same
+ * bytes just now.  -EINVAL: size; -ENOSPC, -EIO, -ENOMEM, -ENOKEY: nothing is pinned.
  */
 int chunk_put(struct chunk_worker *worker, const struct shard_class *class, struct bytes src,
 	      struct chunk_row *out, bool *is_new);

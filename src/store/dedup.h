@@ -29,14 +29,18 @@ int dedup_begin(struct dedup *dedup, const struct chunk_id *id, uint64_t domain,
 /*
  * Ends what DEDUP_MAKE began.  chunk NULL: it failed, the next waiter becomes the maker.  Else the
  * chunk is known and pinned for the caller and for each waiter.  -EBUSY: the chunk (found in the
- * index) is being condemned: store the bytes anew and finish again with the new one.
+ * index) is being condemned, or was when this maker began: store the bytes anew and finish again with
+ * the new one.  -ENOMEM: finish again with NULL.  The CHUNK_PUT of a new chunk is submitted before.
  */
 int dedup_finish(struct dedup *dedup, const struct chunk_id *id, uint64_t domain,
 		 const struct chunk_row *chunk);
 void dedup_unpin(struct dedup *dedup, uint64_t chunk_no);
 
-/* gc: 0: condemned, look-ups miss from now on; -EBUSY: pinned. */
+/*
+ * gc: condemn, then look at the references in the index once more, then submit the CHUNK_DEL or give
+ * up; in both cases forget.  0: condemned, no look-up counts from now on; -EBUSY: pinned; -ENOMEM.
+ */
 int dedup_condemn(struct dedup *dedup, uint64_t chunk_no);
-void dedup_forget_condemned(struct dedup *dedup, uint64_t chunk_no); /* its record is noted, or gc gave up */
+void dedup_forget_condemned(struct dedup *dedup, uint64_t chunk_no);
 
 #endif
