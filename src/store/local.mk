@@ -39,5 +39,8 @@ lib_store_a_SOURCES = \
 	src/store/transfer.h \
 	src/store/writer.c \
 	src/store/writer.h \
+	src/store/writer_codec.c \
+	src/store/writer_commit.c \
 	src/store/writer_private.h \
-	src/store/writer_range.c
+	src/store/writer_range.c \
+	src/store/writer_run.c

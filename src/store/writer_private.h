@@ -2,7 +2,10 @@
 #ifndef SHARDFS_STORE_WRITER_PRIVATE_H
 #define SHARDFS_STORE_WRITER_PRIVATE_H
 
-/* What writer.c (runs, codec workers, order) and writer_range.c (extents) share. */
+/*
+ * The writer in parts: writer.c (writes, reads, life), writer_run.c (runs), writer_codec.c (workers),
+ * writer_commit.c (order, pushes), writer_range.c (extents without bytes).
+ */
 
 #include "codec/chunker.h"
 #include "store/writer.h"
@@ -81,9 +84,40 @@ struct writer {
 	bool has_ticker;
 };
 
-/* The filling run goes to the codec; inode locked. */
+static inline uint64_t run_end(const struct run *run)
+{
+	return run->off + run->len;
+}
+
+/* ---- writer_run.c; "inode locked" where the inode is an argument ---- */
+
+int writer_attach(struct writer *writer, struct inode *inode); /* gives it a writer */
+/* Nothing is left to push: true when the caller owes inode_unref. */
+bool writer_detach_if_clean(struct writer *writer, struct inode *inode);
+struct run *writer_filling_of(const struct inode *inode); /* NULL */
+/* Takes all bytes; opens and closes runs as needed.  -ENOMEM: perhaps a part. */
+int writer_put_bytes(struct writer *writer, struct inode *inode, uint64_t off, struct bytes src);
+void writer_queue_run(struct writer *writer, struct run *run);
+/* Puts a queued run where workers find it. */
+void writer_make_ready(struct writer *writer, struct run *run);
 void writer_close_filling(struct writer *writer, struct inode *inode);
-/* Drops unpushed bytes at or beyond size if that is possible now; inode locked. */
+/* Drops unpushed bytes at or beyond size if that is possible now. */
 void writer_cut_filling(struct writer *writer, struct inode *inode, uint64_t size);
+void writer_run_free(struct writer *writer, struct run *run); /* no lock */
+/* Tells those writes that waited for memory, if there is room now.  No lock. */
+void writer_unpark(struct writer *writer);
+
+/* ---- writer_codec.c ---- */
+
+void *writer_codec_thread(void *writer);
+
+/* ---- writer_commit.c; no lock ---- */
+
+/* The caller has a reference on the inode. */
+void writer_commit_ready(struct writer *writer, struct inode *inode);
+void writer_push_start(struct writer *writer, struct inode *inode, bool is_sync,
+		       struct waiter *waiter);
+/* Up to max dirty inodes, each with a reference; those that come first are last the next time. */
+unsigned writer_take_dirty(struct writer *writer, struct inode **inodes, unsigned max);
 
 #endif
