@@ -306,8 +306,10 @@ static int replay_record(void *ctx, struct record *record, bool is_synced)
 
 	if (r == 0)
 		r = index_note(replay->store->index, record);
-	if (r != 0)
+	if (r != 0) {
+		record_free(record);
 		return r;
+	}
 	replay->batch[replay->count++] = record;
 	return replay->count == REPLAY_BATCH ? replay_flush(replay) : 0;
 }
