@@ -4,6 +4,7 @@ noinst_LIBRARIES += lib_store.a
 lib_store_a_SOURCES = \
 	src/store/acl.c \
 	src/store/acl.h \
+	src/store/applier.c \
 	src/store/cache.h \
 	src/store/chunk.c \
 	src/store/chunk.h \
@@ -11,7 +12,13 @@ lib_store_a_SOURCES = \
 	src/store/dedup.h \
 	src/store/inode.c \
 	src/store/inode.h \
+	src/store/journal.c \
 	src/store/journal.h \
+	src/store/journal_files.c \
+	src/store/journal_files.h \
+	src/store/journal_format.c \
+	src/store/journal_format.h \
+	src/store/journal_replay.c \
 	src/store/names.c \
 	src/store/names.h \
 	src/store/names_attr.c \
@@ -25,7 +32,9 @@ lib_store_a_SOURCES = \
 	src/store/reader.h \
 	src/store/reclaim.c \
 	src/store/reclaim.h \
+	src/store/sequencer.c \
 	src/store/sequencer.h \
+	src/store/sequencer_private.h \
 	src/store/spool.c \
 	src/store/spool.h \
 	src/store/spool_private.h \
@@ -36,6 +45,7 @@ lib_store_a_SOURCES = \
 	src/store/store_private.h \
 	src/store/superblock_io.c \
 	src/store/superblock_io.h \
+	src/store/syncer.c \
 	src/store/transfer.h \
 	src/store/writer.c \
 	src/store/writer.h \
