@@ -17,6 +17,10 @@ trap 'exit 99' HUP INT TERM
 reports=$TMPDIR/.reports
 mkdir "$reports" || exit 99
 
+# Programs run side by side already; and the runner of Criterion 2.4 leaks when
+# it has more than one job.
+export CRITERION_JOBS=1
+
 common=log_path=$reports/report:exitcode=86
 export ASAN_OPTIONS="$common:abort_on_error=0:detect_stack_use_after_return=1:strict_string_checks=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 export UBSAN_OPTIONS="$common:print_stacktrace=1:halt_on_error=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}"
