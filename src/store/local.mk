@@ -6,6 +6,7 @@ lib_store_a_SOURCES = \
 	src/store/acl.h \
 	src/store/applier.c \
 	src/store/cache.h \
+	src/store/check.c \
 	src/store/chunk.c \
 	src/store/chunk.h \
 	src/store/dedup.c \

@@ -211,6 +211,16 @@ static void class_of(void *ctx, const struct inode_row *row, struct shard_class 
 	out->key_epoch = keyring_current_epoch(store->keyring);
 }
 
+/* Chunks are shared among all trees whose policies name no particular providers. */
+static uint64_t domain_of(void *ctx, uint64_t policy_root)
+{
+	struct store *store = ctx;
+	struct policy policy;
+
+	policies_get(store->priv->policies, policy_root, &policy);
+	return policy.only[0] || policy.not[0] ? policy_root : 0;
+}
+
 /* Free bytes of the spool's disk, looked up now and then. */
 static uint64_t disk_free(struct store *store)
 {
@@ -626,6 +636,8 @@ static int open_data_path(struct store *store, struct buf *why)
 	priv->chunks.dedup = priv->dedup;
 	priv->chunks.keyring = store->keyring;
 	priv->chunks.compression_level = config_compression_level(set);
+	priv->chunks.domain_of = domain_of;
+	priv->chunks.ctx = store;
 	if (set->cache_size_bytes > 0) {
 		r = cache_open(store->config->cache, set->cache_size_bytes, &store->cache);
 		if (r < 0) {
@@ -674,7 +686,7 @@ static int recover_and_start(struct store *store, struct buf *why)
 	r = spool_recover(store->spool, reader);
 	if (r == 0)
 		r = drop_empty_shards(store, reader);
-	if (r == 0)
+	if (r == 0 && !store->priv->is_check)
 		r = transfer_start(store->transfer, reader);
 	index_reader_close(reader);
 	if (r < 0) {
@@ -682,6 +694,8 @@ static int recover_and_start(struct store *store, struct buf *why)
 			   store->config->spool, err_sentence(r));
 		return r;
 	}
+	if (store->priv->is_check)
+		return 0;
 	return reclaim_start(store->index, store->sequencer, store->inodes, &store->priv->reclaim);
 }
 
@@ -726,7 +740,8 @@ static int open_parts(struct store *store, uint64_t lock_wait_ms, struct buf *wh
 	return r;
 }
 
-int store_open(struct config *config, uint64_t lock_wait_ms, struct buf *why, struct store **out)
+static int open_store(struct config *config, uint64_t lock_wait_ms, bool is_check, struct buf *why,
+		      struct store **out)
 {
 	struct store *store = mem_alloc(sizeof(*store));
 	struct store_private *priv = mem_alloc(sizeof(*priv));
@@ -741,6 +756,7 @@ int store_open(struct config *config, uint64_t lock_wait_ms, struct buf *why, st
 	list_init(&priv->releases);
 	priv->lock_fd = -1;
 	priv->writer_epoch = 1;
+	priv->is_check = is_check;
 	store->priv = priv;
 	store->config = config;
 	r = open_parts(store, lock_wait_ms, why);
@@ -753,6 +769,16 @@ int store_open(struct config *config, uint64_t lock_wait_ms, struct buf *why, st
 	}
 	*out = store;
 	return 0;
+}
+
+int store_open(struct config *config, uint64_t lock_wait_ms, struct buf *why, struct store **out)
+{
+	return open_store(config, lock_wait_ms, false, why, out);
+}
+
+int store_open_for_check(struct config *config, struct buf *why, struct store **out)
+{
+	return open_store(config, 0, true, why, out);
 }
 
 int store_close(struct store *store)

@@ -60,6 +60,19 @@ const struct config_checks *store_config_checks(void);
  */
 int store_open(struct config *config, uint64_t lock_wait_ms, struct buf *why,
 	       struct store **out);
+/*
+ * store_open_for_check - the same for fsck: replays the journal and recovers the spool, as any mount
+ * would, but starts no copies, deletions or reclaiming, and does not wait for the lock.
+ */
+int store_open_for_check(struct config *config, struct buf *why, struct store **out);
+/*
+ * store_check - proves the invariants of the index, and that every live chunk can be had: its shard
+ * is in the spool, or has a copy that was acknowledged and not seen bad since.  is_deep: each record
+ * in the spool is authenticated too.  found(ctx, text) for each violation; *violations is their
+ * number.  Changes nothing.  0, or the errors of the index.
+ */
+int store_check(struct store *store, bool is_deep, void (*found)(void *ctx, const char *text),
+		void *ctx, uint64_t *violations);
 /* Pushes, syncs, applies, closes.  Returns the first failure; the store is gone in any case. */
 int store_close(struct store *store);
 

@@ -12,7 +12,8 @@
 #include "util/list.h"
 
 struct store_private {
-	int lock_fd; /* of home/lock, held while the store is open */
+	int lock_fd;   /* of home/lock, held while the store is open */
+	bool is_check; /* fsck: nothing is copied, deleted or reclaimed */
 	struct journal *journal;
 	struct dedup *dedup;
 	struct chunk_store chunks;

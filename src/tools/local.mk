@@ -20,3 +20,7 @@ bin_mkfs_shardfs_LDADD = $(TOOLS_LIBS)
 bin_PROGRAMS += bin/shardctl
 bin_shardctl_SOURCES = src/tools/shardctl.c
 bin_shardctl_LDADD = $(TOOLS_LIBS)
+
+sbin_PROGRAMS += bin/fsck.shardfs
+bin_fsck_shardfs_SOURCES = src/tools/fsck_shardfs.c
+bin_fsck_shardfs_LDADD = $(TOOLS_LIBS)
