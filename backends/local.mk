@@ -5,6 +5,11 @@ lib_backends_a_SOURCES = \
 	backends/backend.c \
 	backends/backend.h \
 	backends/dir.c \
+	backends/dir.h \
+	backends/dir_enter.c \
+	backends/dir_init.c \
+	backends/dir_list.c \
+	backends/dir_object.c \
 	backends/marker.c \
 	backends/marker.h \
 	backends/memory.c \
