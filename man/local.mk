@@ -1,3 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Man pages in mdoc, one a line:  dist_man_MANS += man/shardctl.8
 # Each is linted by `make check`.
+dist_man_MANS += man/fsck.shardfs.8
+dist_man_MANS += man/mkfs.shardfs.8
+dist_man_MANS += man/shardctl.8
+dist_man_MANS += man/shardfs-ioctl.4
+dist_man_MANS += man/shardfs-xattr.7
