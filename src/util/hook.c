@@ -129,20 +129,23 @@ static bool hook_look(const char *path, const char *place, bool is_first_look, i
 	return is_held;
 }
 
+static const char *hook_path; /* hook_once */
+static pthread_once_t hook_once = PTHREAD_ONCE_INIT;
+
+static void hook_find_path(void)
+{
+	hook_path = getenv("SHARDFS_HOOKS");
+}
+
 int hook_pass(const char *place)
 {
-	static const char *path;
-	static int is_known;
 	int error = 0;
 	bool is_first_look = true;
 
-	if (!__atomic_load_n(&is_known, __ATOMIC_ACQUIRE)) {
-		path = getenv("SHARDFS_HOOKS");
-		__atomic_store_n(&is_known, 1, __ATOMIC_RELEASE);
-	}
-	if (!path)
+	pthread_once(&hook_once, hook_find_path);
+	if (!hook_path)
 		return 0;
-	while (hook_look(path, place, is_first_look, &error)) {
+	while (hook_look(hook_path, place, is_first_look, &error)) {
 		struct timespec pause = {.tv_nsec = 2000000};
 
 		is_first_look = false;

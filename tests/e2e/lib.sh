@@ -6,9 +6,9 @@
 #	fs_make [LINE...]	a new file system under $TMPDIR/fs: three directory
 #				providers; LINEs go under `settings:`
 #	fs_mount [OPTION...]	mounts it at $MNT; what the daemon says is in $LOG
-#	fs_umount		unmounts and waits for the daemon to end
+#	fs_umount [DIR]		unmounts and waits for the daemon to end
 #	fs_kill			SIGKILL to the daemon, and the dead mount is cleared
-#	fs_pid			the daemon's process id
+#	fs_pid [DIR]		the process id of the daemon of a mount ($MNT)
 #	hooks RULE...		from now on these rules of util/hook.h; none without
 #	eventually N COMMAND...	repeats it until it succeeds, N seconds at most
 #	must_fail COMMAND...	succeeds when the command fails
@@ -88,11 +88,11 @@ fs_mount() {
 	is_mounted
 }
 fs_pid() {
-	local pid
+	local pid dir=${1:-$MNT}
 	for pid in $(pgrep -x shardfs); do
 		if tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null |
 			grep -qx "SHARDFS_E2E_DIR=$SHARDFS_E2E_DIR" &&
-			tr '\0' '\n' <"/proc/$pid/cmdline" | grep -qxF -- "$MNT"; then
+			tr '\0' '\n' <"/proc/$pid/cmdline" | grep -qxF -- "$dir"; then
 			echo "$pid"
 			return 0
 		fi
@@ -103,9 +103,9 @@ pid_is_gone() {
 	[ ! -d "/proc/$1" ] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status"
 }
 fs_umount() {
-	local pid
-	pid=$(fs_pid)
-	umount "$MNT"
+	local pid dir=${1:-$MNT}
+	pid=$(fs_pid "$dir")
+	umount "$dir"
 	eventually 60 pid_is_gone "$pid"
 }
 fs_kill() {

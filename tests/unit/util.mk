@@ -38,6 +38,8 @@ bin_unit_util_SOURCES = \
 	tests/unit/util_clock.c \
 	tests/unit/util_counter.c \
 	tests/unit/util_err.c \
+	tests/unit/util_file.c \
+	tests/unit/util_hook.c \
 	tests/unit/util_list.c \
 	tests/unit/util_lock.c \
 	tests/unit/util_log.c \
