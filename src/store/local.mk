@@ -48,6 +48,8 @@ lib_store_a_SOURCES = \
 	src/store/superblock_io.h \
 	src/store/syncer.c \
 	src/store/transfer.h \
+	src/store/vxattr.c \
+	src/store/vxattr.h \
 	src/store/writer.c \
 	src/store/writer.h \
 	src/store/writer_codec.c \

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ioctl: one table.  A handler gets the caller's bytes in op->value and
+ * replies; the kernel carries at most 16,383 bytes each way.
+ */
+#include "fs/ops.h"
+#include "fs/reply.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
+struct ioctl_verb {
+	unsigned cmd;
+	op_run *run;
+	bool may_wait; /* for a provider: goes to the data readers */
+};
+
+/* ---- flags of chattr ---- */
+
+static const struct {
+	uint32_t ours, theirs;
+} flag_map[] = {
+	{INODE_IMMUTABLE, FS_IMMUTABLE_FL},
+	{INODE_APPEND, FS_APPEND_FL},
+	{INODE_NODUMP, FS_NODUMP_FL},
+	{INODE_NOATIME, FS_NOATIME_FL},
+};
+
+/* The kernel asks with four bytes, a program's own call may have eight. */
+static void reply_word(struct op *op, uint64_t word)
+{
+	reply_ioctl(op, 0, &word, MIN(op->len, sizeof(word)));
+}
+
+static int run_get_flags(struct op *op, struct index_reader *reader)
+{
+	uint64_t flags = 0;
+
+	(void)reader;
+	lock_take(&op->inode->lock);
+	for (size_t i = 0; i < ARRAY_COUNT(flag_map); i++)
+		if (op->inode->row.flags & flag_map[i].ours)
+			flags |= flag_map[i].theirs;
+	lock_drop(&op->inode->lock);
+	reply_word(op, flags);
+	return OP_DONE;
+}
+
+static int run_set_flags(struct op *op, struct index_reader *reader)
+{
+	uint32_t asked, flags = 0, known = 0;
+	int r = op_admit(op);
+
+	(void)reader;
+	if (r != 0)
+		return r;
+	if (op->value.len < sizeof(asked))
+		return -EINVAL;
+	memcpy(&asked, op->value.ptr, sizeof(asked));
+	for (size_t i = 0; i < ARRAY_COUNT(flag_map); i++) {
+		known |= flag_map[i].theirs;
+		if (asked & flag_map[i].theirs)
+			flags |= flag_map[i].ours;
+	}
+	if (asked & ~known)
+		return -EOPNOTSUPP;
+	r = names_set_flags(op->session->store, op->inode, flags);
+	if (r < 0)
+		return r;
+	reply_ioctl(op, 0, NULL, 0);
+	return OP_DONE;
+}
+
+static int run_get_version(struct op *op, struct index_reader *reader)
+{
+	(void)reader;
+	reply_word(op, 1); /* numbers are never reused */
+	return OP_DONE;
+}
+
+/* ---- the table ---- */
+
+static const struct ioctl_verb verbs[] = {
+	{FS_IOC_GETFLAGS, run_get_flags, false},
+	{FS_IOC_SETFLAGS, run_set_flags, false},
+	{FS_IOC_GETVERSION, run_get_version, false},
+};
+
+static const struct ioctl_verb *find(unsigned cmd)
+{
+	for (size_t i = 0; i < ARRAY_COUNT(verbs); i++)
+		if (verbs[i].cmd == cmd)
+			return &verbs[i];
+	return NULL;
+}
+
+void ops_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct fuse_file_info *fi,
+	       unsigned flags, const void *in, size_t in_len, size_t out_len)
+{
+	const struct ioctl_verb *verb = find(cmd);
+	struct op *op = op_begin(req, verb ? verb->run : NULL);
+	int r;
+
+	(void)arg;
+	(void)fi;
+	(void)flags;
+	if (!op)
+		return;
+	op->len = out_len;
+	if (verb && verb->may_wait)
+		op->pool = op->session->data;
+	r = verb ? op_hold(op, ino) : -ENOTTY;
+	if (r == 0 && in_len > 0)
+		r = buf_append(&op->value, bytes_of(in, in_len));
+	op_go(op, r);
+}
