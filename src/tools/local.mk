@@ -24,3 +24,14 @@ bin_shardctl_LDADD = $(TOOLS_LIBS)
 sbin_PROGRAMS += bin/fsck.shardfs
 bin_fsck_shardfs_SOURCES = src/tools/fsck_shardfs.c
 bin_fsck_shardfs_LDADD = $(TOOLS_LIBS)
+
+# mount(8) looks in /sbin alone: a link there when we may put one.
+sbin_PROGRAMS += bin/mount.shardfs
+bin_mount_shardfs_SOURCES = src/tools/mount_shardfs.c
+bin_mount_shardfs_CPPFLAGS = $(AM_CPPFLAGS) -DSHARDFS_BINDIR='"$(bindir)"'
+install-exec-hook:
+	@if test -w $(DESTDIR)/sbin && test "$(DESTDIR)$(sbindir)" != "$(DESTDIR)/sbin"; then \
+		ln -sf $(sbindir)/mount.shardfs $(DESTDIR)/sbin/mount.shardfs; fi
+uninstall-hook:
+	@if test "$$(readlink $(DESTDIR)/sbin/mount.shardfs)" = "$(sbindir)/mount.shardfs"; then \
+		rm -f $(DESTDIR)/sbin/mount.shardfs; fi
