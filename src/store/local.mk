@@ -36,6 +36,7 @@ lib_store_a_SOURCES = \
 	src/store/sequencer.c \
 	src/store/sequencer.h \
 	src/store/sequencer_private.h \
+	src/store/space.c \
 	src/store/spool.c \
 	src/store/spool.h \
 	src/store/spool_private.h \

@@ -61,6 +61,7 @@ struct provider_status {
 	bool is_present;
 	uint64_t queued_copies, queued_bytes, inflight, objects, bytes, p95_us;
 	int64_t last_ok_sec;
+	uint64_t total_bytes, free_bytes; /* of the store, as backend_space told; 0: not known */
 };
 unsigned transfer_provider_count(struct transfer *transfer);
 void transfer_provider_status(struct transfer *transfer, unsigned i, struct provider_status *out);
