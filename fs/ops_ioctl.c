@@ -4,6 +4,7 @@
  * replies; the kernel carries at most 16,383 bytes each way.
  */
 #include "fs/ops.h"
+#include "ctl/ctl.h"
 #include "fs/reply.h"
 
 #include <errno.h>
@@ -13,7 +14,6 @@
 struct ioctl_verb {
 	unsigned cmd;
 	op_run *run;
-	bool may_wait; /* for a provider: goes to the data readers */
 };
 
 /* ---- flags of chattr ---- */
@@ -79,12 +79,30 @@ static int run_get_version(struct op *op, struct index_reader *reader)
 	return OP_DONE;
 }
 
+/* ---- the control channel: jobs run on threads of their own ---- */
+
+static int run_control(struct op *op, struct index_reader *reader)
+{
+	struct shardfs_ctl *msg = (struct shardfs_ctl *)op->value.ptr;
+	int r;
+
+	(void)reader;
+	if (op->value.len != sizeof(*msg) || op->len < sizeof(*msg))
+		return -EINVAL;
+	r = ctl_handle(op->session->ctl, op->inode, op->uid, msg);
+	if (r < 0)
+		return r;
+	reply_ioctl(op, 0, msg, sizeof(*msg));
+	return OP_DONE;
+}
+
 /* ---- the table ---- */
 
 static const struct ioctl_verb verbs[] = {
-	{FS_IOC_GETFLAGS, run_get_flags, false},
-	{FS_IOC_SETFLAGS, run_set_flags, false},
-	{FS_IOC_GETVERSION, run_get_version, false},
+	{FS_IOC_GETFLAGS, run_get_flags},
+	{FS_IOC_SETFLAGS, run_set_flags},
+	{FS_IOC_GETVERSION, run_get_version},
+	{SHARDFS_IOC_CTL, run_control},
 };
 
 static const struct ioctl_verb *find(unsigned cmd)
@@ -108,8 +126,6 @@ void ops_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct f
 	if (!op)
 		return;
 	op->len = out_len;
-	if (verb && verb->may_wait)
-		op->pool = op->session->data;
 	r = verb ? op_hold(op, ino) : -ENOTTY;
 	if (r == 0 && in_len > 0)
 		r = buf_append(&op->value, bytes_of(in, in_len));

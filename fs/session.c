@@ -15,6 +15,7 @@
  * gone; then loops end and end_fd becomes readable.
  */
 #include "fs/op.h"
+#include "ctl/ctl.h"
 #include "fs/handle.h"
 #include "fs/ops.h"
 #include "fs/reply.h"
@@ -457,8 +458,10 @@ static int prepare(struct session *session, struct fuse_args *args, struct buf *
 	if (r == 0)
 		r = pool_start(session, session->settings.data_readers, "reader-data",
 			       &session->data);
+	if (r == 0)
+		r = ctl_open(session->store, session->root->row.uid, &session->ctl);
 	if (r < 0)
-		buf_printf(why, "reader threads cannot be started: %s", err_sentence(r));
+		buf_printf(why, "threads cannot be started: %s", err_sentence(r));
 	return r;
 }
 
@@ -591,6 +594,7 @@ void session_close(struct session *session)
 	if (!session)
 		return;
 	stop_loops(session);
+	ctl_close(session->ctl);
 	pool_stop(session->meta);
 	pool_stop(session->data);
 	if (session->se) {

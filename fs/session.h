@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 
+struct ctl;
 struct fuse_args;
 struct fuse_session;
 struct pool;
@@ -43,6 +44,7 @@ struct session {
 	struct session_settings settings;
 	struct store *store;
 	struct fuse_session *se;
+	struct ctl *ctl;
 	struct pool *meta; /* readers that wait for the index at most */
 	struct pool *data; /* readers that may wait for a provider */
 	struct session_part parts[SESSION_PARTS];
