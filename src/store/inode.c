@@ -208,7 +208,7 @@ void inode_unref(struct inode_table *table, struct inode *inode, uint64_t count)
 	part = part_of(table, hash);
 	lock_take(&part->lock);
 	assert(inode->refs >= count);
-	is_last = (inode->refs -= count) == 0;
+	is_last = atomic_fetch_sub(&inode->refs, count) == count;
 	if (is_last) {
 		map_remove(&part->map, &inode->node);
 		part->departures++;
