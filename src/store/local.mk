@@ -25,9 +25,11 @@ lib_store_a_SOURCES = \
 	src/store/names_attr.c \
 	src/store/pack.c \
 	src/store/pack.h \
+	src/store/placement.c \
 	src/store/placement.h \
 	src/store/policies.c \
 	src/store/policies.h \
+	src/store/policy.c \
 	src/store/policy.h \
 	src/store/protection.c \
 	src/store/reader.h \

@@ -11,12 +11,14 @@
  *	vendors=N       at least N vendors among them           (default 1)
  *	regions=N       at least N regions                      (default 1)
  *	region_loss=N   copies that any one region's loss must leave
+ *	vendors_in_two_regions=N  vendors that hold copies in at least two regions (default 0)
  *	only=a+b        providers that may be used              (default all)
  *	not=a+b         providers that may not
  *	ack=LEVEL       local, one, quorum or all               (default local)
  *	priority=CLASS  critical, high, medium, low             (default medium)
  * level1: copies=3,vendors=3; level2: copies=5,vendors=3,regions=3,region_loss=2;
  * level3: copies=7,vendors=3,regions=5 (and two vendors with copies in two regions each).
+ * A name or number comes first; words behind it change single keys ("level2,ack=one").
  * Fewer providers than the goal needs: policy_check refuses it.
  */
 
@@ -35,13 +37,19 @@ struct policy {
 	enum policy_ack ack;
 	enum policy_priority priority;
 	char only[96], not[96]; /* names joined by '+'; "" is no limit */
-	char level[8];          /* "level2" when given by name */
+	char level[8];          /* "level2" when given by name and its goal was not changed */
 };
 
 /* -EINVAL: `why` says which word, and what is allowed. */
 int policy_parse(const char *text, struct policy *out, struct buf *why);
+/* Copies that must be acknowledged before fsync is, at the policy's level: 0 for ACK_LOCAL. */
+unsigned policy_ack_copies(const struct policy *policy);
+/* Whether `only` and `not` let this provider hold copies. */
+bool policy_allows(const struct policy *policy, const char *provider_name);
 /* Canonical text: equal policies print alike; parse(print(p)) == p. */
-int policy_print(const struct policy *policy, char out[POLICY_TEXT_SIZE]);
+int policy_print(const struct policy *policy, char out[POLICY_TEXT_SIZE]); /* 0 */
+const char *policy_ack_name(enum policy_ack ack);
+const char *policy_priority_name(enum policy_priority priority);
 
 struct provider_facts { /* what placement knows of a provider */
 	uint32_t provider_no;
