@@ -10,6 +10,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 static int open_with(const char *type, struct backend_setting setting, struct buf *why)
 {
@@ -132,6 +133,33 @@ Test(backend_open, a_shared_store_outlives_its_backend)
 		cr_assert_eq(backend_run(backend, &req), round == 0 ? 0 : -EEXIST);
 	}
 	memory_forget("mine");
+}
+
+static void page_has_keys(const char *page, const struct option_spec *table)
+{
+	char key[OPTION_KEY_SIZE], line[OPTION_KEY_SIZE + 16];
+
+	for (; table->type != OPTION_END; table++) {
+		if (strcmp(option_key(table, key), "fault_file") == 0)
+			continue; /* in test builds only */
+		snprintf(line, sizeof(line), "\n.It Cm %s\n", key);
+		cr_assert(strstr(page, line), "the page does not describe %s", key);
+	}
+}
+
+Test(backend_open, the_page_describes_each_setting_of_dir)
+{
+	const char *top = getenv("SHARDFS_SRCDIR");
+	char path[4096], page[32768] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/man/shardfs-backend-dir.7", top ? top : ".");
+	file = fopen(path, "r");
+	cr_assert(file, "%s", path);
+	cr_assert_gt(fread(page, 1, sizeof(page) - 1, file), 0);
+	fclose(file);
+	page_has_keys(page, backend_type_options("dir"));
+	page_has_keys(page, backend_stack_options);
 }
 
 Test(backend_marker, what_was_written_is_read)
