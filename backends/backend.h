@@ -186,7 +186,7 @@ static inline void __attribute__((unused)) backend_closep(struct backend **backe
 {
 	backend_close(*backend);
 }
-#define AUTO_BACKEND __attribute__((cleanup(backend_closep))) struct backend *
+#define AUTO_BACKEND __attribute__((cleanup(backend_closep), unused)) struct backend *
 
 /*
  * backend_init - make the store this file system's: create what is missing,
