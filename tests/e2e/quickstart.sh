@@ -75,4 +75,6 @@ must_fail env SHARDFS_HOME="$TMPDIR/home2" SHARDFS_PASSPHRASE_FILE="$TMPDIR/nowh
 	"$SHARDFS_SRCDIR/quickstart" "$TMPDIR/mnt2"
 # Something else at DIR stays.
 must_fail quickstart /proc
+must_fail env SHARDFS_HOME="$TMPDIR/home2" SHARDFS_PASSPHRASE_FILE="$TMPDIR/words" \
+	"$SHARDFS_SRCDIR/quickstart" "$MNT"
 fs_umount
