@@ -5,6 +5,7 @@ lib_store_a_SOURCES = \
 	src/store/acl.c \
 	src/store/acl.h \
 	src/store/applier.c \
+	src/store/cache.c \
 	src/store/cache.h \
 	src/store/check.c \
 	src/store/chunk.c \
@@ -32,7 +33,11 @@ lib_store_a_SOURCES = \
 	src/store/policy.c \
 	src/store/policy.h \
 	src/store/protection.c \
+	src/store/reader.c \
 	src/store/reader.h \
+	src/store/reader_load.c \
+	src/store/reader_memory.c \
+	src/store/reader_private.h \
 	src/store/reclaim.c \
 	src/store/reclaim.h \
 	src/store/sequencer.c \

@@ -603,6 +603,13 @@ static void set_numbers(struct store *store)
 	store->priv->chunks.next_chunk_no = highest.chunk_no + 1;
 }
 
+static int fetch(void *ctx, struct index_reader *reader, const struct shard_row *shard,
+		 uint32_t off, uint32_t len, int (*check)(void *ctx, struct bytes bytes),
+		 void *check_ctx, struct buf *out)
+{
+	return transfer_fetch(ctx, reader, shard, off, len, check, check_ctx, out);
+}
+
 static int open_data_path(struct store *store, struct buf *why)
 {
 	const struct config_settings *set = &store->config->settings;
@@ -647,7 +654,8 @@ static int open_data_path(struct store *store, struct buf *why)
 		}
 	}
 	reader.cache = store->cache;
-	reader.transfer = store->transfer;
+	reader.fetch = fetch;
+	reader.fetch_ctx = store->transfer;
 	r = reader_open(&reader, &store->reader);
 	if (r < 0)
 		return r;
