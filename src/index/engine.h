@@ -27,8 +27,11 @@
 
 #define ENGINE_SCHEMA_VERSION 1
 
-struct engine;
 struct engine_ops;
+
+struct engine {
+	const struct engine_ops *ops;
+};
 
 struct engine_conn {
 	const struct engine_ops *ops;
@@ -64,8 +67,8 @@ typedef int (*engine_visit_extent)(void *ctx, const struct extent_row *extent, u
 struct engine_ops {
 	const char *type;
 
-	/* An empty engine at path, mode 0600; -EEXIST.  Nothing is left behind on failure. */
-	int (*create)(const char *path);
+	/* Tables with this one inode, mode 0600; -EEXIST.  Whole or not at all. */
+	int (*create)(const char *path, const struct inode_row *root);
 	/* As index_open; migrates.  `why` gets a sentence on -EPROTONOSUPPORT and -EUCLEAN. */
 	int (*open)(const struct index_settings *settings, struct buf *why, struct engine **out);
 	/* All connections are closed.  Makes everything durable. */
@@ -134,8 +137,9 @@ struct engine_ops {
 	int (*put_inode)(struct engine_conn *conn, const struct inode_row *inode);
 	int (*put_old_inode)(struct engine_conn *conn, const struct inode_row *inode,
 			     uint64_t death); /* to the history */
-	/* With its symlink target, xattrs and counter. */
-	int (*del_inode)(struct engine_conn *conn, uint64_t ino, struct engine_version version);
+	/* With its symlink target, xattrs and counter.  mode: what it was. */
+	int (*del_inode)(struct engine_conn *conn, uint64_t ino, uint32_t mode,
+			 struct engine_version version);
 	/* Replaces what has the name or the cookie. */
 	int (*put_dirent)(struct engine_conn *conn, const struct change *change,
 			  struct engine_version version);
@@ -153,10 +157,17 @@ struct engine_ops {
 			      uint64_t birth, uint64_t death);
 	/* Those that begin in [off, end). */
 	int (*del_extents)(struct engine_conn *conn, uint64_t ino, uint64_t off, uint64_t end);
-	/* old: the row that the engine has, NULL when it has none. */
-	int (*put_chunk)(struct engine_conn *conn, const struct chunk_row *old,
-			 const struct chunk_row *chunk);
-	int (*del_chunk)(struct engine_conn *conn, const struct chunk_row *old);
+	int (*put_chunk)(struct engine_conn *conn, const struct chunk_row *chunk, bool is_new);
+	int (*put_chunk_refs)(struct engine_conn *conn, uint64_t chunk_no, uint64_t refs);
+	int (*del_chunk)(struct engine_conn *conn, uint64_t chunk_no);
+	/*
+	 * Names are put apart from their chunks: apply does it for a whole batch in the order
+	 * of names, so that neighbours in the tree are written together.
+	 */
+	int (*put_chunk_name)(struct engine_conn *conn, const struct chunk_id *id,
+			      uint64_t chunk_no);
+	int (*del_chunk_name)(struct engine_conn *conn, const struct chunk_id *id,
+			      uint64_t chunk_no);
 	int (*put_shard)(struct engine_conn *conn, const struct shard_row *shard);
 	int (*del_shard)(struct engine_conn *conn, uint64_t shard_no); /* with its copies */
 	int (*put_copy)(struct engine_conn *conn, const struct copy_row *copy);
