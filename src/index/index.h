@@ -116,6 +116,12 @@ int index_find_extents(struct index *index, struct index_reader *reader, uint64_
 int index_count_extent_bytes(struct index *index, struct index_reader *reader, uint64_t ino,
 			     uint64_t *bytes);
 
+/*
+ * chunk_row.refs and a shard's live_bytes and total_bytes count applied records only, and are 0
+ * where memory alone answers (a chunk not yet applied; a changed shard without a reader).  A
+ * chunk is no longer found by its name once a CHUNK_DEL is noted; by its number it is there
+ * until that is applied, and for good when it still has references.
+ */
 int index_find_chunk(struct index *index, struct index_reader *reader, const struct chunk_id *id,
 		     struct chunk_row *out); /* -ENOENT */
 int index_get_chunk(struct index *index, struct index_reader *reader, uint64_t chunk_no,
@@ -126,6 +132,9 @@ int index_list_chunks(struct index *index, struct index_reader *reader, uint64_t
 
 int index_get_shard(struct index *index, struct index_reader *reader, uint64_t shard_no,
 		    struct shard_row *out); /* -ENOENT */
+/* By the name that providers list.  -ENOENT. */
+int index_find_shard(struct index *index, struct index_reader *reader, const struct shard_id *id,
+		     struct shard_row *out);
 /* Shards with shard_no > after, at most count_max, appended. */
 int index_list_shards(struct index *index, struct index_reader *reader, uint64_t after,
 		      size_t count_max, struct shard_list *out);
@@ -134,7 +143,11 @@ int index_list_sparse_shards(struct index *index, struct index_reader *reader,
 			     unsigned live_permille, size_t count_max, struct shard_list *out);
 int index_list_copies(struct index *index, struct index_reader *reader, uint64_t shard_no,
 		      struct copy_list *out);
-/* All copies in `state` (enum copy_state) with shard_no > after, at most count_max. */
+/*
+ * Copies in `state` (enum copy_state) with shard_no > after, in ascending order, at least
+ * count_max if there are that many: those of the last shard are not torn apart, so it may be a
+ * few more.  Go on after the last one's shard_no.
+ */
 int index_list_copies_in_state(struct index *index, struct index_reader *reader, uint32_t state,
 			       uint64_t after, size_t count_max, struct copy_list *out);
 int index_list_providers(struct index *index, struct index_reader *reader,
@@ -151,9 +164,13 @@ int index_list_snapshots(struct index *index, struct index_reader *reader,
 			 struct snapshot_list *out);
 
 /*
- * index_subtree - the distinct shards that the files at and below `ino` use, in pages, for
+ * index_subtree_shards - the distinct shards that the files at and below `ino` use, in pages, for
  * answers about protection: shard numbers > after in ascending order, at most count_max into
- * shard_nos.  Also counts, when totals is not NULL (computed with the first page only).
+ * shard_nos.  Also counts, when totals is not NULL (computed with the first page only, after 0;
+ * the starting inode counts; shared_bytes: stored bytes of chunks that others use as well).
+ *
+ * As of index_applied_seq(): only the engine is asked.  A caller that needs every record noted
+ * so far has the applier catch up first.  Each page walks the subtree: make pages large.
  */
 struct subtree_totals {
 	uint64_t files, directories, bytes, extents, chunks, stored_bytes, shared_bytes;
@@ -162,7 +179,17 @@ int index_subtree_shards(struct index *index, struct index_reader *reader, uint6
 			 uint64_t after, size_t count_max, uint64_t *shard_nos, size_t *count,
 			 struct subtree_totals *totals);
 
-/* Totals of the file system for statfs and status; from memory, kept by apply and note. */
+/*
+ * Sums over everything below a directory (itself not counted, each inode once), kept by apply:
+ * O(1), as of as_of_seq; zeros for what is no directory.
+ */
+struct dir_counter {
+	uint64_t files, directories, bytes, as_of_seq;
+};
+int index_get_dir_counter(struct index *index, struct index_reader *reader, uint64_t ino,
+			  struct dir_counter *out);
+
+/* Totals of the file system for statfs and status; from memory.  Counts are as of the last applied record. */
 struct index_totals {
 	uint64_t inodes, directories, bytes, chunks, chunk_stored_bytes, shards, overlay_bytes,
 		overlay_records;
@@ -185,7 +212,10 @@ int index_note(struct index *index, const struct record *record);
  */
 int index_apply(struct index *index, struct record *const *records, size_t count);
 
-/* Moves the write-ahead log into the database file as far as readers allow.  Applier only. */
+/*
+ * index_checkpoint - moves the write-ahead log into the tables as far as readers allow, and
+ * makes what is applied durable (index_durable_seq).  Applier only; waits for the disk.
+ */
 int index_checkpoint(struct index *index);
 
 /* Offline proof for fsck: calls found(ctx, text) for each violated invariant; returns their number. */

@@ -1,0 +1,871 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The facade: overlay first, then the engine.
+ *
+ * Point look-ups.  A miss in the overlay, then the engine: every record noted
+ * before the miss was either dropped before it, and then the engine's answer,
+ * which is read later, has it; or it did not touch the key.
+ *
+ * Lists.  Pages of the engine of at most PAGE_ROWS, so that readers are short,
+ * each merged with the overlay under a look (index/overlay.h).
+ *
+ * Applying: transaction in the engine, then applied_seq, then the overlay's
+ * entries go.  So between the two an answer may come from either, and they
+ * agree.  A record that was never noted (replay at mount) is noted first, so
+ * that nothing clean in the overlay can be older than the engine.
+ */
+#include "index/index.h"
+
+#include "index/apply.h"
+#include "index/engine.h"
+#include "index/overlay.h"
+#include "util/err.h"
+#include "util/lock.h"
+#include "util/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+
+#define PAGE_ROWS 1024
+
+struct index {
+	struct engine *engine;
+	struct engine_conn *writer;   /* applier */
+	struct apply *apply;          /* applier */
+	struct overlay *overlay;
+	_Atomic uint64_t applied_seq, durable_seq, noted_seq;
+	_Atomic uint64_t noted_count, applied_count; /* records since opening */
+	struct lock lock;             /* LOCK_LEAF: guards all below */
+	struct index_highest highest; /* engine and overlay */
+	struct engine_meta meta;      /* engine */
+};
+
+struct index_reader {
+	struct engine_conn *conn;
+};
+
+/* ---- life ---- */
+
+int index_create(const char *path, const struct inode_row *root)
+{
+	struct inode_row row = *root;
+
+	row.ino = INO_ROOT;
+	row.birth = 0;
+	return sqlite_engine.create(path, &row);
+}
+
+static int open_parts(const struct index_settings *settings, struct buf *why, struct index *index)
+{
+	int r = sqlite_engine.open(settings, why, &index->engine);
+
+	if (r == 0)
+		r = index->engine->ops->conn_open(index->engine, true, &index->writer);
+	if (r == 0)
+		r = apply_new(index->writer, &index->apply);
+	if (r == 0)
+		r = overlay_new(settings->cache_dirents_max, &index->overlay);
+	/* What the log holds may not be synced yet; from here on durable_seq says what is. */
+	if (r == 0)
+		r = index->engine->ops->checkpoint(index->writer);
+	if (r < 0 && why->len == 0)
+		buf_printf(why, "%s: %s", settings->path, err_sentence(r));
+	return r;
+}
+
+int index_open(const struct index_settings *settings, struct buf *why, struct index **out)
+{
+	struct index *index = mem_alloc(sizeof(*index));
+	int r;
+
+	if (index == NULL)
+		return -ENOMEM;
+	lock_init(&index->lock, LOCK_LEAF);
+	r = open_parts(settings, why, index);
+	if (r < 0) {
+		index_close(index);
+		return r;
+	}
+	index->meta = *apply_meta(index->apply);
+	index->highest = index->meta.highest;
+	atomic_store(&index->applied_seq, index->meta.applied_seq);
+	atomic_store(&index->durable_seq, index->meta.applied_seq);
+	atomic_store(&index->noted_seq, index->meta.applied_seq);
+	overlay_drop(index->overlay, 0, &index->meta.highest);
+	*out = index;
+	return 0;
+}
+
+void index_close(struct index *index)
+{
+	if (index == NULL)
+		return;
+	if (index->apply != NULL)
+		index->engine->ops->checkpoint(index->writer);
+	overlay_free(index->overlay);
+	apply_free(index->apply);
+	if (index->engine != NULL) {
+		index->engine->ops->conn_close(index->writer);
+		index->engine->ops->close(index->engine);
+	}
+	lock_release(&index->lock);
+	mem_free(index);
+}
+
+int index_reader_open(struct index *index, struct index_reader **out)
+{
+	struct index_reader *reader = mem_alloc(sizeof(*reader));
+	int r;
+
+	if (reader == NULL)
+		return -ENOMEM;
+	r = index->engine->ops->conn_open(index->engine, false, &reader->conn);
+	if (r < 0) {
+		mem_free(reader);
+		return r;
+	}
+	*out = reader;
+	return 0;
+}
+
+void index_reader_close(struct index_reader *reader)
+{
+	if (reader == NULL)
+		return;
+	reader->conn->ops->conn_close(reader->conn);
+	mem_free(reader);
+}
+
+uint64_t index_applied_seq(struct index *index)
+{
+	return atomic_load(&index->applied_seq);
+}
+
+uint64_t index_durable_seq(struct index *index)
+{
+	return atomic_load(&index->durable_seq);
+}
+
+void index_highest(struct index *index, struct index_highest *out)
+{
+	LOCK_SCOPE(&index->lock);
+	*out = index->highest;
+}
+
+/* ---- names ---- */
+
+int index_find_dirent(struct index *index, struct index_reader *reader, uint64_t parent,
+		      struct bytes name, struct dirent_row *out)
+{
+	struct dirent_row row;
+	uint64_t drops = 0;
+	int r = overlay_find_dirent(index->overlay, parent, name, out, &drops);
+
+	if (r != -EAGAIN || reader == NULL)
+		return r;
+	r = reader->conn->ops->find_dirent(reader->conn, parent, name, &row);
+	if (r != 0 && r != -ENOENT)
+		return r;
+	overlay_learn_dirent(index->overlay, parent, name, r == 0 ? &row : NULL, drops);
+	if (r == 0)
+		*out = row;
+	return r;
+}
+
+/* One page: appends at most count_max; *end is UINT64_MAX when there are no more. */
+static int list_dirents_page(struct index *index, struct index_reader *reader, uint64_t parent,
+			     uint64_t after, size_t count_max, struct dirent_list *out,
+			     uint64_t *end)
+{
+	const struct engine_ops *ops = reader->conn->ops;
+	size_t page_max = MIN(count_max, (size_t)PAGE_ROWS);
+	AUTO(dirent_list) engine = ROW_LIST_INIT;
+	int r = -ESTALE;
+
+	for (unsigned attempt = 0; r == -ESTALE; attempt++) {
+		struct overlay_look look = overlay_look_inode(index->overlay, parent, attempt);
+		bool is_last;
+
+		engine.count = 0;
+		r = ops->list_dirents(reader->conn, parent, after, page_max, &engine);
+		is_last = engine.count < page_max;
+		if (r == 0)
+			r = overlay_merge_dirents(
+				&look, parent, after, count_max, &engine,
+				is_last ? UINT64_MAX : engine.rows[engine.count - 1].cookie,
+				is_last && after == 0, out, end);
+		overlay_look_end(&look);
+	}
+	return r;
+}
+
+int index_list_dirents(struct index *index, struct index_reader *reader, uint64_t parent,
+		       uint64_t after, size_t count_max, struct dirent_list *out)
+{
+	size_t wanted = out->count + count_max;
+	int r = overlay_list_dirents(index->overlay, parent, after, count_max, out);
+
+	if (r != -EAGAIN || reader == NULL)
+		return r;
+	do {
+		r = list_dirents_page(index, reader, parent, after, wanted - out->count, out,
+				      &after);
+	} while (r == 0 && after != UINT64_MAX && out->count < wanted);
+	return r;
+}
+
+int index_check_empty(struct index *index, struct index_reader *reader, uint64_t parent)
+{
+	AUTO(dirent_list) first = ROW_LIST_INIT;
+	int r = overlay_check_empty(index->overlay, parent);
+
+	if (r != -EAGAIN || reader == NULL)
+		return r;
+	r = index_list_dirents(index, reader, parent, 0, 1, &first);
+	return r == 0 && first.count > 0 ? -ENOTEMPTY : r;
+}
+
+void index_note_new_directory(struct index *index, uint64_t ino)
+{
+	overlay_new_directory(index->overlay, ino);
+}
+
+/* ---- of one inode ---- */
+
+int index_get_inode(struct index *index, struct index_reader *reader, uint64_t ino,
+		    struct inode_row *out)
+{
+	int r = overlay_get_inode(index->overlay, ino, out);
+
+	return r == -EAGAIN && reader != NULL ? reader->conn->ops->get_inode(reader->conn, ino, out)
+					      : r;
+}
+
+int index_get_symlink(struct index *index, struct index_reader *reader, uint64_t ino,
+		      struct buf *out)
+{
+	int r = overlay_get_symlink(index->overlay, ino, out);
+
+	return r == -EAGAIN && reader != NULL
+		       ? reader->conn->ops->get_symlink(reader->conn, ino, out)
+		       : r;
+}
+
+int index_get_xattr(struct index *index, struct index_reader *reader, uint64_t ino,
+		    struct bytes name, struct buf *out)
+{
+	int r = overlay_get_xattr(index->overlay, ino, name, out);
+
+	if (r != -EAGAIN || reader == NULL)
+		return r;
+	r = reader->conn->ops->get_xattr(reader->conn, ino, name, out);
+	return r == -ENOENT ? -ENODATA : r;
+}
+
+int index_list_xattrs(struct index *index, struct index_reader *reader, uint64_t ino,
+		      struct buf *out)
+{
+	struct inode_row inode;
+	int r = overlay_get_inode(index->overlay, ino, &inode);
+
+	/* Nothing to list: the flag is never unset while one is left. */
+	if (r == -ENOENT || (r == 0 && !(inode.flags & INODE_XATTR)))
+		return 0;
+	if (reader == NULL)
+		return -EAGAIN;
+	r = -ESTALE;
+	for (unsigned attempt = 0; r == -ESTALE; attempt++) {
+		struct overlay_look look = overlay_look_inode(index->overlay, ino, attempt);
+		AUTO(buf) engine = BUF_INIT;
+
+		r = reader->conn->ops->list_xattrs(reader->conn, ino, &engine);
+		if (r == 0)
+			r = overlay_merge_xattrs(&look, ino, buf_bytes(&engine), out);
+		overlay_look_end(&look);
+	}
+	return r;
+}
+
+/* ---- extents ---- */
+
+struct extent_page {
+	struct extent_list rows;
+	size_t rows_max;
+	uint64_t end; /* complete up to here */
+};
+
+static int add_to_page(void *ctx, const struct extent_row *extent, uint64_t birth)
+{
+	struct extent_page *page = ctx;
+
+	(void)birth;
+	if (page->rows.count == page->rows_max) {
+		page->end = extent->off;
+		return 1;
+	}
+	return extent_list_add(&page->rows, extent);
+}
+
+static int find_extents_page(struct index *index, struct index_reader *reader, uint64_t ino,
+			     uint64_t off, uint64_t end, size_t count_max, struct extent_list *out,
+			     uint64_t *covered_end)
+{
+	struct extent_page page = {.rows_max = MIN(count_max, (size_t)PAGE_ROWS)};
+	int r = -ESTALE;
+
+	for (unsigned attempt = 0; r == -ESTALE; attempt++) {
+		struct overlay_look look = overlay_look_inode(index->overlay, ino, attempt);
+
+		page.rows.count = 0;
+		page.end = end;
+		r = reader->conn->ops->visit_extents(reader->conn, ino, off, end, add_to_page,
+						     &page);
+		if (r == 0)
+			r = overlay_merge_extents(&look, ino, off, end, count_max, &page.rows,
+						  page.end, out, covered_end);
+		overlay_look_end(&look);
+	}
+	extent_list_release(&page.rows);
+	return r;
+}
+
+int index_find_extents(struct index *index, struct index_reader *reader, uint64_t ino, uint64_t off,
+		       uint64_t len, size_t count_max, struct extent_list *out,
+		       uint64_t *covered_end)
+{
+	uint64_t wanted_end = off + MIN(len, UINT64_MAX - off);
+	uint64_t end = MIN(wanted_end, (uint64_t)INT64_MAX);
+	size_t wanted = out->count + count_max;
+	uint64_t at = off;
+	int r;
+
+	if (off >= end) {
+		*covered_end = wanted_end;
+		return 0;
+	}
+	r = overlay_find_extents(index->overlay, ino, off, end, count_max, out, &at);
+	if (r == -EAGAIN && reader != NULL) {
+		do {
+			r = find_extents_page(index, reader, ino, at, end, wanted - out->count,
+					      out, &at);
+		} while (r == 0 && at < end && out->count < wanted);
+	}
+	if (r == 0)
+		*covered_end = at == end ? wanted_end : at;
+	return r;
+}
+
+int index_count_extent_bytes(struct index *index, struct index_reader *reader, uint64_t ino,
+			     uint64_t *bytes)
+{
+	AUTO(extent_list) extents = ROW_LIST_INIT;
+	uint64_t at = 0, sum = 0;
+	int r = 0;
+
+	while (r == 0 && at < INT64_MAX) {
+		extents.count = 0;
+		r = index_find_extents(index, reader, ino, at, INT64_MAX - at, PAGE_ROWS, &extents,
+				       &at);
+		for (size_t i = 0; i < extents.count; i++)
+			sum += extents.rows[i].len;
+	}
+	if (r == 0)
+		*bytes = sum;
+	return r;
+}
+
+/* ---- chunks ---- */
+
+int index_find_chunk(struct index *index, struct index_reader *reader, const struct chunk_id *id,
+		     struct chunk_row *out)
+{
+	struct chunk_row row;
+	int r = overlay_find_chunk(index->overlay, id, &row);
+
+	for (unsigned attempt = 0; (r == -EAGAIN && reader != NULL) || r == -ESTALE; attempt++) {
+		struct overlay_look look = overlay_look_objects(index->overlay, attempt);
+
+		r = overlay_find_chunk(index->overlay, id, &row);
+		if (r == -EAGAIN) {
+			r = reader->conn->ops->find_chunk(reader->conn, id, &row);
+			if (r == 0)
+				r = overlay_merge_found_chunk(&look, row.chunk_no);
+		}
+		overlay_look_end(&look);
+	}
+	if (r == 0)
+		*out = row;
+	return r;
+}
+
+int index_get_chunk(struct index *index, struct index_reader *reader, uint64_t chunk_no,
+		    struct chunk_row *out)
+{
+	int r = overlay_get_chunk(index->overlay, chunk_no, out);
+
+	return r == -EAGAIN && reader != NULL
+		       ? reader->conn->ops->get_chunk(reader->conn, chunk_no, out)
+		       : r;
+}
+
+int index_list_chunks(struct index *index, struct index_reader *reader, uint64_t shard_no,
+		      uint64_t after, size_t count_max, struct chunk_list *out)
+{
+	size_t wanted = out->count + count_max;
+	AUTO(chunk_list) engine = ROW_LIST_INIT;
+	int r = reader != NULL ? 0 : -EAGAIN;
+
+	while (r == 0 && after != UINT64_MAX && out->count < wanted) {
+		size_t page_max = MIN(wanted - out->count, (size_t)PAGE_ROWS);
+
+		r = -ESTALE;
+		for (unsigned attempt = 0; r == -ESTALE; attempt++) {
+			struct overlay_look look = overlay_look_objects(index->overlay, attempt);
+
+			engine.count = 0;
+			r = reader->conn->ops->list_chunks(reader->conn, shard_no, after, page_max,
+							   &engine);
+			if (r == 0)
+				r = overlay_merge_chunks(
+					&look, shard_no, after, wanted - out->count, &engine,
+					engine.count < page_max
+						? UINT64_MAX
+						: engine.rows[engine.count - 1].chunk_no,
+					out, &after);
+			overlay_look_end(&look);
+		}
+	}
+	return r;
+}
+
+/* ---- shards ---- */
+
+int index_get_shard(struct index *index, struct index_reader *reader, uint64_t shard_no,
+		    struct shard_row *out)
+{
+	struct shard_row row, stored;
+	int r = overlay_get_shard(index->overlay, shard_no, &row);
+	int stored_r;
+
+	if (r < 0 && r != -EAGAIN)
+		return r;
+	if (reader == NULL) {
+		if (r == 0)
+			*out = row;
+		return r;
+	}
+	/* The engine knows the sums, the overlay the rest. */
+	stored_r = reader->conn->ops->get_shard(reader->conn, shard_no, &stored);
+	if (stored_r < 0 && (stored_r != -ENOENT || r == -EAGAIN))
+		return stored_r;
+	if (r == -EAGAIN) {
+		*out = stored;
+		return 0;
+	}
+	if (stored_r == 0) {
+		row.live_bytes = stored.live_bytes;
+		row.total_bytes = stored.total_bytes;
+	}
+	*out = row;
+	return 0;
+}
+
+int index_find_shard(struct index *index, struct index_reader *reader, const struct shard_id *id,
+		     struct shard_row *out)
+{
+	AUTO(shard_list) pending = ROW_LIST_INIT;
+	static const struct shard_list nothing = ROW_LIST_INIT;
+	struct overlay_look look;
+	struct shard_row row;
+	uint64_t end;
+	int r;
+
+	if (reader == NULL)
+		return -EAGAIN;
+	/* The engine first: what it lacks is still in the overlay, or is asked for again. */
+	r = -ESTALE;
+	for (unsigned attempt = 0; r == -ESTALE; attempt++) {
+		int merged;
+
+		look = overlay_look_objects(index->overlay, attempt);
+		pending.count = 0;
+		r = reader->conn->ops->find_shard(reader->conn, id, &row);
+		merged = overlay_merge_shards(&look, 0, SIZE_MAX, &nothing, UINT64_MAX, &pending,
+					      &end);
+		overlay_look_end(&look);
+		if (merged < 0)
+			r = merged;
+	}
+	if (r == 0)
+		return index_get_shard(index, reader, row.shard_no, out);
+	for (size_t i = 0; i < pending.count && r == -ENOENT; i++)
+		if (memcmp(&pending.rows[i].id, id, sizeof(*id)) == 0)
+			return index_get_shard(index, reader, pending.rows[i].shard_no, out);
+	return r;
+}
+
+/* One page: appends at most count_max; *after moves on, to UINT64_MAX when there are no more. */
+static int list_shards_page(struct index *index, struct index_reader *reader, size_t count_max,
+			    struct shard_list *out, uint64_t *after)
+{
+	size_t page_max = MIN(count_max, (size_t)PAGE_ROWS);
+	AUTO(shard_list) engine = ROW_LIST_INIT;
+	int r = -ESTALE;
+
+	for (unsigned attempt = 0; r == -ESTALE; attempt++) {
+		struct overlay_look look = overlay_look_objects(index->overlay, attempt);
+
+		engine.count = 0;
+		r = reader->conn->ops->list_shards(reader->conn, *after, page_max, &engine);
+		if (r == 0)
+			r = overlay_merge_shards(&look, *after, count_max, &engine,
+						 engine.count < page_max
+							 ? UINT64_MAX
+							 : engine.rows[engine.count - 1].shard_no,
+						 out, after);
+		overlay_look_end(&look);
+	}
+	return r;
+}
+
+int index_list_shards(struct index *index, struct index_reader *reader, uint64_t after,
+		      size_t count_max, struct shard_list *out)
+{
+	size_t wanted = out->count + count_max;
+	int r = reader != NULL ? 0 : -EAGAIN;
+
+	while (r == 0 && after != UINT64_MAX && out->count < wanted)
+		r = list_shards_page(index, reader, wanted - out->count, out, &after);
+	return r;
+}
+
+static bool is_sparse(const struct shard_row *shard, unsigned live_permille)
+{
+	if (shard->state != SHARD_SEALED && shard->state != SHARD_DURABLE)
+		return false;
+	if (shard->total_bytes == 0)
+		return live_permille > 0;
+	return shard->live_bytes * 1000 < (uint64_t)live_permille * shard->total_bytes;
+}
+
+int index_list_sparse_shards(struct index *index, struct index_reader *reader,
+			     unsigned live_permille, size_t count_max, struct shard_list *out)
+{
+	AUTO(shard_list) page = ROW_LIST_INIT;
+	size_t wanted = out->count + count_max;
+	uint64_t after = 0;
+	int r = reader != NULL ? 0 : -EAGAIN;
+
+	while (r == 0 && after != UINT64_MAX && out->count < wanted) {
+		page.count = 0;
+		r = list_shards_page(index, reader, PAGE_ROWS, &page, &after);
+		for (size_t i = 0; i < page.count && r == 0 && out->count < wanted; i++)
+			if (is_sparse(&page.rows[i], live_permille))
+				r = shard_list_add(out, &page.rows[i]);
+	}
+	return r;
+}
+
+int index_list_copies(struct index *index, struct index_reader *reader, uint64_t shard_no,
+		      struct copy_list *out)
+{
+	AUTO(copy_list) engine = ROW_LIST_INIT;
+	int r = reader != NULL ? -ESTALE : -EAGAIN;
+
+	for (unsigned attempt = 0; r == -ESTALE; attempt++) {
+		struct overlay_look look = overlay_look_objects(index->overlay, attempt);
+
+		engine.count = 0;
+		r = reader->conn->ops->list_copies(reader->conn, shard_no, &engine);
+		if (r == 0)
+			r = overlay_merge_copies(&look, shard_no, &engine, out);
+		overlay_look_end(&look);
+	}
+	return r;
+}
+
+int index_list_copies_in_state(struct index *index, struct index_reader *reader, uint32_t state,
+			       uint64_t after, size_t count_max, struct copy_list *out)
+{
+	size_t wanted = out->count + count_max;
+	AUTO(copy_list) engine = ROW_LIST_INIT;
+	int r = reader != NULL ? 0 : -EAGAIN;
+
+	if (state == COPY_UPLOADING)
+		state = COPY_PENDING;
+	while (r == 0 && after != UINT64_MAX && out->count < wanted) {
+		size_t page_max = MIN(wanted - out->count, (size_t)PAGE_ROWS);
+
+		r = -ESTALE;
+		for (unsigned attempt = 0; r == -ESTALE; attempt++) {
+			struct overlay_look look = overlay_look_objects(index->overlay, attempt);
+
+			engine.count = 0;
+			r = reader->conn->ops->list_copies_in_state(reader->conn, state, after,
+								    page_max, &engine);
+			if (r == 0)
+				r = overlay_merge_copies_in_state(
+					&look, state, after, wanted - out->count, &engine,
+					engine.count < page_max
+						? UINT64_MAX
+						: engine.rows[engine.count - 1].shard_no,
+					out, &after);
+			overlay_look_end(&look);
+		}
+	}
+	return r;
+}
+
+/* ---- small tables ---- */
+
+#define DEFINE_LIST_WHOLE(T, plural)                                                               \
+	int index_list_##plural(struct index *index, struct index_reader *reader,                  \
+				struct T##_list *out)                                              \
+	{                                                                                          \
+		AUTO(T##_list) engine = ROW_LIST_INIT;                                             \
+		int r = reader != NULL ? -ESTALE : -EAGAIN;                                        \
+                                                                                                   \
+		for (unsigned attempt = 0; r == -ESTALE; attempt++) {                              \
+			struct overlay_look look =                                                 \
+				overlay_look_objects(index->overlay, attempt);                     \
+                                                                                                   \
+			engine.count = 0;                                                          \
+			r = reader->conn->ops->list_##plural(reader->conn, &engine);               \
+			if (r == 0)                                                                \
+				r = overlay_merge_##plural(&look, &engine, out);                   \
+			overlay_look_end(&look);                                                   \
+		}                                                                                  \
+		return r;                                                                          \
+	}
+DEFINE_LIST_WHOLE(provider, providers)
+DEFINE_LIST_WHOLE(policy, policies)
+DEFINE_LIST_WHOLE(snapshot, snapshots)
+
+int index_get_policy(struct index *index, struct index_reader *reader, uint64_t root,
+		     struct policy_row *out)
+{
+	int r = overlay_get_policy(index->overlay, root, out);
+
+	return r == -EAGAIN && reader != NULL
+		       ? reader->conn->ops->get_policy(reader->conn, root, out)
+		       : r;
+}
+
+int index_get_setting(struct index *index, struct index_reader *reader, const char *key,
+		      struct buf *out)
+{
+	int r = overlay_get_setting(index->overlay, bytes_of_str(key), out);
+
+	return r == -EAGAIN && reader != NULL
+		       ? reader->conn->ops->get_setting(reader->conn, bytes_of_str(key), out)
+		       : r;
+}
+
+int index_list_orphans(struct index *index, struct index_reader *reader, uint64_t after,
+		       size_t count_max, uint64_t *inos, size_t *count)
+{
+	uint64_t engine[PAGE_ROWS];
+	size_t filled = 0;
+	int r = reader != NULL ? 0 : -EAGAIN;
+
+	while (r == 0 && after != UINT64_MAX && filled < count_max) {
+		size_t page_max = MIN(count_max - filled, ARRAY_COUNT(engine));
+		size_t engine_count = 0, added = 0;
+
+		r = -ESTALE;
+		for (unsigned attempt = 0; r == -ESTALE; attempt++) {
+			struct overlay_look look = overlay_look_objects(index->overlay, attempt);
+
+			r = reader->conn->ops->list_orphans(reader->conn, after, page_max, engine,
+							    &engine_count);
+			if (r == 0)
+				r = overlay_merge_orphans(
+					&look, after, count_max - filled, engine, engine_count,
+					engine_count < page_max ? UINT64_MAX
+								: engine[engine_count - 1],
+					inos + filled, &added, &after);
+			overlay_look_end(&look);
+		}
+		filled += added;
+	}
+	if (r == 0)
+		*count = filled;
+	return r;
+}
+
+int index_subtree_shards(struct index *index, struct index_reader *reader, uint64_t ino,
+			 uint64_t after, size_t count_max, uint64_t *shard_nos, size_t *count,
+			 struct subtree_totals *totals)
+{
+	(void)index;
+	if (reader == NULL)
+		return -EAGAIN;
+	return reader->conn->ops->subtree_shards(reader->conn, ino, after, count_max, shard_nos,
+						 count, after == 0 ? totals : NULL);
+}
+
+int index_get_dir_counter(struct index *index, struct index_reader *reader, uint64_t ino,
+			  struct dir_counter *out)
+{
+	struct engine_counter counter = {0};
+	int r;
+
+	(void)index;
+	if (reader == NULL)
+		return -EAGAIN;
+	r = reader->conn->ops->get_counter(reader->conn, ino, &counter);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	*out = (struct dir_counter){
+		.files = (uint64_t)counter.files,
+		.directories = (uint64_t)counter.directories,
+		.bytes = (uint64_t)counter.bytes,
+		.as_of_seq = counter.as_of,
+	};
+	return 0;
+}
+
+int index_prove(struct index *index, struct index_reader *reader,
+		void (*found)(void *ctx, const char *text), void *ctx, uint64_t *violations)
+{
+	(void)index;
+	return reader->conn->ops->prove(reader->conn, found, ctx, violations);
+}
+
+void index_totals(struct index *index, struct index_totals *out)
+{
+	uint64_t noted = atomic_load(&index->noted_count);
+	uint64_t applied = atomic_load(&index->applied_count);
+
+	LOCK_SCOPE(&index->lock);
+	*out = (struct index_totals){
+		.inodes = index->meta.inodes,
+		.directories = index->meta.directories,
+		.bytes = index->meta.bytes,
+		.chunks = index->meta.chunks,
+		.chunk_stored_bytes = index->meta.chunk_stored_bytes,
+		.shards = index->meta.shards,
+		.overlay_bytes = overlay_bytes(index->overlay),
+		.overlay_records = noted > applied ? noted - applied : 0,
+	};
+}
+
+/* ---- changing ---- */
+
+static void raise_highest(struct index_highest *to, const struct index_highest *from)
+{
+	to->ino = MAX(to->ino, from->ino);
+	to->cookie = MAX(to->cookie, from->cookie);
+	to->chunk_no = MAX(to->chunk_no, from->chunk_no);
+	to->shard_no = MAX(to->shard_no, from->shard_no);
+	to->snapshot_no = MAX(to->snapshot_no, from->snapshot_no);
+	to->provider_no = MAX(to->provider_no, from->provider_no);
+}
+
+static void highest_of_change(const struct change *change, struct index_highest *highest)
+{
+	switch (change->type) {
+	case CHANGE_INODE_PUT:
+		highest->ino = MAX(highest->ino, change->u.inode.ino);
+		break;
+	case CHANGE_DIRENT_PUT:
+		highest->cookie = MAX(highest->cookie, change->u.dirent.cookie);
+		break;
+	case CHANGE_CHUNK_PUT:
+		highest->chunk_no = MAX(highest->chunk_no, change->u.chunk.chunk_no);
+		break;
+	case CHANGE_SHARD_PUT:
+		highest->shard_no = MAX(highest->shard_no, change->u.shard.shard_no);
+		break;
+	case CHANGE_SNAPSHOT_PUT:
+		highest->snapshot_no = MAX(highest->snapshot_no, change->u.snapshot.snapshot_no);
+		break;
+	case CHANGE_PROVIDER_PUT:
+		highest->provider_no = MAX(highest->provider_no, change->u.provider.provider_no);
+		break;
+	default:
+		break;
+	}
+}
+
+int index_note(struct index *index, const struct record *record)
+{
+	struct record_walk walk = record_walk_of(buf_bytes(&record->changes));
+	struct index_highest highest = {0};
+	struct change change;
+	int r;
+
+	assert(record->seq > atomic_load(&index->noted_seq));
+	r = overlay_note(index->overlay, record);
+	if (r < 0)
+		return r;
+	atomic_store(&index->noted_seq, record->seq);
+	atomic_fetch_add(&index->noted_count, 1);
+	while (record_walk_next(&walk, &change) > 0)
+		highest_of_change(&change, &highest);
+	LOCK_SCOPE(&index->lock);
+	raise_highest(&index->highest, &highest);
+	return 0;
+}
+
+/* Records that nobody noted become so: those of a replay, before anybody else notes. */
+static int note_unnoted(struct index *index, struct record *const *records, size_t count)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < count && r == 0; i++)
+		if (records[i]->seq > atomic_load(&index->noted_seq))
+			r = index_note(index, records[i]);
+	return r;
+}
+
+static int check_order(struct record *const *records, size_t count)
+{
+	for (size_t i = 1; i < count; i++)
+		if (records[i]->seq <= records[i - 1]->seq) {
+			log_error("index-records-unordered", "seq=%" PRIu64, records[i]->seq);
+			return -EBADMSG;
+		}
+	return 0;
+}
+
+int index_apply(struct index *index, struct record *const *records, size_t count)
+{
+	uint64_t applied_seq = index_applied_seq(index);
+	int r;
+
+	while (count > 0 && records[0]->seq <= applied_seq) {
+		records++;
+		count--;
+	}
+	if (count == 0)
+		return 0;
+	r = check_order(records, count);
+	if (r == 0)
+		r = note_unnoted(index, records, count);
+	if (r == 0)
+		r = apply_batch(index->apply, records, count);
+	if (r < 0)
+		return r;
+	lock_take(&index->lock);
+	index->meta = *apply_meta(index->apply);
+	raise_highest(&index->highest, &index->meta.highest);
+	lock_drop(&index->lock);
+	applied_seq = records[count - 1]->seq;
+	atomic_store(&index->applied_seq, applied_seq);
+	atomic_fetch_add(&index->applied_count, count);
+	overlay_drop(index->overlay, applied_seq, &apply_meta(index->apply)->highest);
+	return 0;
+}
+
+int index_checkpoint(struct index *index)
+{
+	uint64_t seq = index_applied_seq(index);
+	int r = index->engine->ops->checkpoint(index->writer);
+
+	if (r == 0)
+		atomic_store(&index->durable_seq, seq);
+	return r;
+}
