@@ -303,7 +303,7 @@ void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static int run_fsync(struct op *op, struct index_reader *reader)
 {
 	(void)reader;
-	writer_sync(op->session->store->writer, op->inode, op_waiter_reply(op));
+	store_fsync(op->session->store, op->inode, op_waiter_reply(op));
 	return OP_PENDING;
 }
 

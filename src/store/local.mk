@@ -2,6 +2,8 @@
 # Pattern and rules: src/util/local.mk.
 noinst_LIBRARIES += lib_store.a
 lib_store_a_SOURCES = \
+	src/store/ack.c \
+	src/store/ack.h \
 	src/store/acl.c \
 	src/store/acl.h \
 	src/store/applier.c \

@@ -704,6 +704,9 @@ static int recover_and_start(struct store *store, struct buf *why)
 	}
 	if (store->priv->is_check)
 		return 0;
+	r = ack_start(store, &store->priv->ack);
+	if (r < 0)
+		return r;
 	return reclaim_start(store->index, store->sequencer, store->inodes, &store->priv->reclaim);
 }
 
@@ -805,6 +808,7 @@ int store_close(struct store *store)
 		r = spool_seal_all(store->spool, 0);
 	spool_stop(store->spool);
 	transfer_stop(store->transfer);
+	ack_stop(priv->ack);
 	if (store->sequencer) {
 		end = sequencer_stop(store->sequencer);
 		r = r < 0 ? r : end;
@@ -839,6 +843,11 @@ int store_close(struct store *store)
 	if (r < 0)
 		log_error("close-failed", "error=%s", err_name(r));
 	return r;
+}
+
+void store_fsync(struct store *store, struct inode *inode, struct waiter *waiter)
+{
+	ack_fsync(store->priv->ack, inode, waiter);
 }
 
 void store_sync(struct store *store, struct waiter *waiter)

@@ -76,7 +76,9 @@ int store_check(struct store *store, bool is_deep, void (*found)(void *ctx, cons
 /* Pushes, syncs, applies, closes.  Returns the first failure; the store is gone in any case. */
 int store_close(struct store *store);
 
-/* Everything accepted so far is durable (syncfs, shardctl sync). */
+/* fsync: durable at the acknowledgement level of the file's policy. */
+void store_fsync(struct store *store, struct inode *inode, struct waiter *waiter);
+/* Everything accepted so far is durable on this machine (shardctl sync). */
 void store_sync(struct store *store, struct waiter *waiter);
 
 /* The policy in force: of a policy root; from memory. */

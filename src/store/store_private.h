@@ -5,6 +5,7 @@
 /* What the files of the facade share: store.c, store_create.c, policies.c, protection.c. */
 
 #include "codec/chunker.h"
+#include "store/ack.h"
 #include "store/cache.h"
 #include "store/policies.h"
 #include "store/reclaim.h"
@@ -20,6 +21,7 @@ struct store_private {
 	struct chunker *chunker;
 	struct policies *policies;
 	struct reclaim *reclaim;
+	struct ack *ack;
 	uint64_t writer_epoch;
 	_Atomic uint64_t next_shard_no;
 
