@@ -7,3 +7,4 @@ dist_man_MANS += man/shardctl.8
 dist_man_MANS += man/shardfs-ioctl.4
 dist_man_MANS += man/shardfs-xattr.7
 dist_man_MANS += man/shardfs-backend-dir.7
+dist_man_MANS += man/shardfs.yaml.5
