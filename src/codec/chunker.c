@@ -111,8 +111,8 @@ static uint64_t warm_up(const uint64_t *gear, const uint8_t *p, size_t end)
 	return h;
 }
 
-size_t chunker_scan_next(const struct chunker *chunker, struct chunker_scan *scan,
-			 const uint8_t *p, size_t len, bool is_end)
+size_t chunker_scan_next(const struct chunker *chunker, struct chunker_scan *scan, const uint8_t *p,
+			 size_t len, bool is_end)
 {
 	const struct chunker_params *params = &chunker->params;
 	/* A boundary behind byte i is looked for from min_bytes on. */
@@ -131,8 +131,7 @@ size_t chunker_scan_next(const struct chunker *chunker, struct chunker_scan *sca
 			at = normal;
 		}
 		if (cut == 0)
-			cut = scan_run(chunker->gear, p, at, end, chunker->limit_late,
-				       &scan->hash);
+			cut = scan_run(chunker->gear, p, at, end, chunker->limit_late, &scan->hash);
 		scan->scanned = end;
 	}
 	if (cut == 0 && (end == params->max_bytes || is_end))

@@ -23,7 +23,8 @@ struct chunker_params {
 	uint32_t max_bytes; /* avg_bytes * 2 .. 16 MiB */
 };
 #define CHUNKER_PARAMS_DEFAULT                                                                     \
-	((struct chunker_params){.min_bytes = 64 << 10, .avg_bytes = 256 << 10, .max_bytes = 1 << 20})
+	((struct chunker_params){                                                                  \
+		.min_bytes = 64 << 10, .avg_bytes = 256 << 10, .max_bytes = 1 << 20})
 
 struct chunker;
 /* 0; -EINVAL params out of range; -ENOMEM. */

@@ -86,8 +86,10 @@ static bool is_uneven(struct bytes src)
 			counts[i & 3][p[i]]++;
 	}
 	for (size_t i = 0; i < 256; i++) {
-		uint64_t count = (uint64_t)counts[0][i] + counts[1][i] + counts[2][i] + counts[3][i];
+		uint64_t count = 0;
 
+		for (size_t way = 0; way < 4; way++)
+			count += counts[way][i];
 		squares += count * count;
 	}
 	return squares * 194 > (uint64_t)SAMPLE_BYTES * SAMPLE_BYTES;

@@ -68,7 +68,7 @@ static bool choose_sources(unsigned k, uint64_t present, unsigned *sources)
 }
 
 struct rebuild {
-	uint8_t rows[ERASURE_DATA_MAX * ERASURE_DATA_MAX];    /* of the sources */
+	uint8_t rows[ERASURE_DATA_MAX * ERASURE_DATA_MAX]; /* of the sources */
 	uint8_t inverse[ERASURE_DATA_MAX * ERASURE_DATA_MAX];
 	uint8_t wanted[ERASURE_DATA_MAX * (ERASURE_DATA_MAX + ERASURE_PARITY_MAX)];
 	uint8_t tables[32 * ERASURE_DATA_MAX * (ERASURE_DATA_MAX + ERASURE_PARITY_MAX)];

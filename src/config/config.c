@@ -69,8 +69,8 @@ static int fail_unknown(struct loader *l, const struct yaml_node *node,
 	const char *nearest = config_nearest_key(table, node->key, near);
 
 	if (nearest)
-		return fail(l, -EINVAL, node->line, "%s: unknown key; did you mean %s?",
-			    node->path, nearest);
+		return fail(l, -EINVAL, node->line, "%s: unknown key; did you mean %s?", node->path,
+			    nearest);
 	return fail(l, -EINVAL, node->line, "%s: unknown key; shardfs.yaml(5) lists them",
 		    node->path);
 }
@@ -173,8 +173,8 @@ static int check_provider(struct loader *l, const struct config_provider *provid
 	for (size_t i = 0; &l->config->providers[i] < provider; i++) {
 		if (strcmp(l->config->providers[i].name, provider->name) == 0)
 			return fail(l, -EINVAL, provider->line,
-				    "%s.name: %s: is already that of the provider in line %u",
-				    path, provider->name, l->config->providers[i].line);
+				    "%s.name: %s: is already that of the provider in line %u", path,
+				    provider->name, l->config->providers[i].line);
 	}
 	return 0;
 }
@@ -263,11 +263,9 @@ static int check_settings(struct loader *l)
 /* ---- top level ---- */
 
 /* For guesses at what was meant. */
-static const struct option_spec section_keys[] = {
-	{.type = OPTION_STRING, .member = "providers"},
-	{.type = OPTION_STRING, .member = "settings"},
-	OPT_END
-};
+static const struct option_spec section_keys[] = {{.type = OPTION_STRING, .member = "providers"},
+						  {.type = OPTION_STRING, .member = "settings"},
+						  OPT_END};
 
 static int load_node(struct loader *l, const struct yaml_node *node)
 {
@@ -408,15 +406,11 @@ static int load_tree(struct loader *l)
 }
 
 static int config_from_tree(const struct yaml_tree *tree, const char *source,
-			    const struct config_checks *checks, struct config *out,
-			    struct buf *why)
+			    const struct config_checks *checks, struct config *out, struct buf *why)
 {
 	AUTO(config) config = CONFIG_INIT;
-	struct loader l = {.tree = tree,
-			   .source = source,
-			   .checks = checks,
-			   .config = &config,
-			   .why = why};
+	struct loader l = {
+		.tree = tree, .source = source, .checks = checks, .config = &config, .why = why};
 	int r = load_tree(&l);
 
 	if (r < 0)

@@ -23,7 +23,7 @@ static const char *const compression_names[] = {
 
 const struct option_spec config_options[] = {
 	OPT_STRING(struct config, home, OPT_REQUIRED,
-		   "directory of local state, absolute; holds the four below unless they are given"),
+		   "directory of local state, absolute; holds the four below unless given"),
 	OPT_STRING(struct config, index, NULL, "index database; default HOME/index.db"),
 	OPT_STRING(struct config, journal, NULL, "directory of the journal; default HOME/journal"),
 	OPT_STRING(struct config, spool, NULL, "directory of the spool; default HOME/spool"),
@@ -47,7 +47,7 @@ const struct option_spec config_provider_options[] = {
 	OPT_STRING(struct config_provider, vendor, NULL,
 		   "who runs it; policies count vendors; default: the name"),
 	OPT_COUNT(struct config_provider, workers_count, "0", 0, 64,
-		  "threads that write, where the backend needs its own; 0: settings.provider_workers"),
+		  "threads that write, where it needs its own; 0: settings.provider_workers"),
 	OPT_COUNT(struct config_provider, inflight_requests_max, "0", 0, 1024,
 		  "requests at once; 0: settings.inflight_requests_max"),
 	OPT_RATE(struct config_provider, bandwidth_bytes_per_s, "0", 0, 1 * TIB,
@@ -93,7 +93,7 @@ const struct option_spec config_settings_options[] = {
 	OPT_COUNT(struct config_settings, request_loops_count, "0", 0, 64,
 		  "threads that read requests from the kernel; 0: automatic"),
 	OPT_COUNT(struct config_settings, spool_release_copies_count, "0", 0, 16,
-		  "copies after which a shard may leave the spool; 0: the smaller of 2 and the policy"),
+		  "copies for a shard to leave the spool; 0: the smaller of 2 and the policy"),
 	OPT_COUNT(struct config_settings, provider_workers_count, "4", 1, 64,
 		  "threads for each provider whose backend needs its own"),
 	OPT_COUNT(struct config_settings, inflight_requests_max, "16", 1, 1024,

@@ -239,8 +239,8 @@ static int on_scalar(struct builder *b, const yaml_event_t *event, size_t line)
 		return fail(b, -EINVAL, line, "expected `key: value` lines");
 	if (b->depth == 0)
 		return 0; /* an empty document: the root is added at the end */
-	node.is_null = is_plain && (text[0] == 0 || strcmp(text, "~") == 0 ||
-				    strcmp(text, "null") == 0);
+	node.is_null =
+		is_plain && (text[0] == 0 || strcmp(text, "~") == 0 || strcmp(text, "null") == 0);
 	node.value = mem_strdup(node.is_null ? "" : text);
 	if (!node.value)
 		return -ENOMEM;

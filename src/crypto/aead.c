@@ -72,7 +72,8 @@ static struct aead_slot *find_slot(struct aead_ctx *ctx, const struct aead_key *
 	for (size_t i = 0; i < AEAD_CACHED_KEYS; i++) {
 		struct aead_slot *slot = &ctx->slots[i];
 
-		if (slot->used > 0 && mem_compare_secret(slot->key.b, key->b, sizeof(key->b)) == 0) {
+		if (slot->used > 0 &&
+		    mem_compare_secret(slot->key.b, key->b, sizeof(key->b)) == 0) {
 			slot->used = ++ctx->clock;
 			return slot;
 		}

@@ -29,7 +29,7 @@
  * passphrases that fit one commitment would be a collision of SHA-256.
  */
 
-#define KEY_BYTES ((size_t)32)
+#define KEY_BYTES       ((size_t)32)
 #define LABEL_BYTES_MAX ((size_t)32)
 
 static const char *const purpose_labels[KEY_PURPOSE_COUNT] = {
@@ -175,11 +175,12 @@ int crypto_scrypt(struct bytes password, struct bytes salt, struct kdf_params pa
 {
 	static uint8_t nothing;
 	uint64_t n = (uint64_t)1 << (params.log2_n & 31), memory = 2 * GIB;
+	void *password_ptr = password.len > 0 ? (void *)password.ptr : &nothing;
+	void *salt_ptr = salt.len > 0 ? (void *)salt.ptr : &nothing;
 	OSSL_PARAM values[] = {
-		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PASSWORD, password.len ? (void *)password.ptr : &nothing,
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PASSWORD, password_ptr,
 						  password.len),
-		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, salt.len ? (void *)salt.ptr : &nothing,
-						  salt.len),
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, salt_ptr, salt.len),
 		OSSL_PARAM_construct_uint64(OSSL_KDF_PARAM_SCRYPT_N, &n),
 		OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_R, &params.r),
 		OSSL_PARAM_construct_uint32(OSSL_KDF_PARAM_SCRYPT_P, &params.p),
@@ -342,8 +343,8 @@ static int slot_open(const struct key_slot *slot, struct fs_id fs_id,
 	if (!keys)
 		return -ENOMEM;
 	r = derive_slot_keys(slot, fs_id, credentials, keys);
-	if (r == 0 && mem_compare_secret(keys->commitment, slot->commitment,
-					 sizeof(slot->commitment)) != 0)
+	if (r == 0 &&
+	    mem_compare_secret(keys->commitment, slot->commitment, sizeof(slot->commitment)) != 0)
 		r = -EKEYREJECTED;
 	if (r == 0)
 		r = open_once(&keys->wrap, slot_aad(slot, fs_id, aad), slot->sealed_root, root);
@@ -521,8 +522,8 @@ static int create_into(const struct credentials *credentials, struct kdf_params 
 	sb->current_epoch = 1;
 	sb->slot_count = sb->epoch_count = 1;
 	sb->slots[0] = (struct key_slot){.slot_no = 0, .created_s = sb->created_s};
-	sb->epochs[0] = (struct key_epoch){
-		.epoch = 1, .state = KEY_EPOCH_LIVE, .created_s = sb->created_s};
+	sb->epochs[0] =
+		(struct key_epoch){.epoch = 1, .state = KEY_EPOCH_LIVE, .created_s = sb->created_s};
 	r = label_set(&sb->slots[0], label);
 	if (r == 0)
 		r = crypto_random(secrets->root, sizeof(secrets->root));
@@ -535,8 +536,8 @@ static int create_into(const struct credentials *credentials, struct kdf_params 
 	return r;
 }
 
-int keyring_create(const struct credentials *credentials, struct kdf_params kdf,
-		   const char *label, struct superblock *sb, struct keyring **out)
+int keyring_create(const struct credentials *credentials, struct kdf_params kdf, const char *label,
+		   struct superblock *sb, struct keyring **out)
 {
 	AUTO_PTR(keyring) keyring = NULL;
 	struct superblock *fresh;
@@ -724,17 +725,15 @@ int keyring_epoch_destroy(struct keyring *keyring, struct superblock *sb, uint32
 		return -EBUSY;
 	{
 		LOCK_SCOPE(&keyring->lock);
-		struct master *master =
-			(struct master *)find_master(keyring->secrets, epoch);
+		struct master *master = (struct master *)find_master(keyring->secrets, epoch);
 
 		if (master) {
 			master->is_live = false;
 			mem_wipe(master->key, sizeof(master->key));
 		}
 	}
-	sb->epochs[found - sb->epochs] = (struct key_epoch){.epoch = epoch,
-							    .state = KEY_EPOCH_DESTROYED,
-							    .created_s = found->created_s};
+	sb->epochs[found - sb->epochs] = (struct key_epoch){
+		.epoch = epoch, .state = KEY_EPOCH_DESTROYED, .created_s = found->created_s};
 	sb->revision++;
 	return 0;
 }

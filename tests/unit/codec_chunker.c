@@ -9,8 +9,8 @@
 
 enum { DATA_BYTES = 4 << 20, CUTS_MAX = DATA_BYTES / 256 + 2 };
 
-static const struct chunker_params small = {.min_bytes = 1024, .avg_bytes = 4096,
-					    .max_bytes = 16384};
+static const struct chunker_params small = {
+	.min_bytes = 1024, .avg_bytes = 4096, .max_bytes = 16384};
 
 static struct chunker *new_chunker(struct rng *rng, struct chunker_params params)
 {
@@ -183,8 +183,9 @@ Test(codec_chunker, sizes_out_of_range_are_refused)
 {
 	static const uint8_t key[CHUNKER_KEY_BYTES];
 	static const struct chunker_params bad[] = {
-		{255, 1024, 4096}, {256, 1000, 4096}, {600, 1024, 4096}, {256, 1024, 2047},
-		{256, 512, 4096},  {256, 8 << 20, 17 << 20}, {256, 16 << 20, 32 << 20},
+		{255, 1024, 4096},         {256, 1000, 4096}, {600, 1024, 4096},
+		{256, 1024, 2047},         {256, 512, 4096},  {256, 8 << 20, 17 << 20},
+		{256, 16 << 20, 32 << 20},
 	};
 	struct chunker *chunker = NULL;
 
@@ -196,7 +197,8 @@ Test(codec_chunker, sizes_out_of_range_are_refused)
 /* The format: stored data is only found again while these stay as they are. */
 Test(codec_chunker, boundaries_of_version_1_are_pinned)
 {
-	static const size_t pinned[] = {4393, 8826, 13139, 17813, 23210, 26565, 32985, 37800, 43841, 50081, 52089, 56279, 61554, 65536};
+	static const size_t pinned[] = {4393,  8826,  13139, 17813, 23210, 26565, 32985,
+					37800, 43841, 50081, 52089, 56279, 61554, 65536};
 	static uint8_t key[CHUNKER_KEY_BYTES], data[64 * 1024];
 	static size_t ends[CUTS_MAX];
 	struct chunker *chunker;

@@ -38,7 +38,7 @@ static enum compress_kind round_trip(struct compress_ctx *ctx, int level, struct
 static void fill_text(uint8_t *out, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
-		out[i] = (uint8_t)"it was a dark and stormy night, and "[(i + i / 1000) % 36];
+		out[i] = (uint8_t) "it was a dark and stormy night, and "[(i + i / 1000) % 36];
 }
 
 Test(codec_compress, every_level_gives_the_bytes_back)

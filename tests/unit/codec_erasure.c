@@ -49,10 +49,9 @@ static void check_rebuild(struct set *set, uint64_t present, uint64_t wanted)
 	}
 	cr_assert_eq(erasure_rebuild(set->erasure, set->len, present, wanted, fragments), right);
 	for (unsigned i = 0; right == 0 && i < set->k + set->m; i++)
-		cr_assert(!fragments[i] ||
-			  memcmp(set->work[i], set->right[i], set->len) == 0,
-			  "%u+%u present %#lx fragment %u", set->k, set->m,
-			  (unsigned long)present, i);
+		cr_assert(!fragments[i] || memcmp(set->work[i], set->right[i], set->len) == 0,
+			  "%u+%u present %#lx fragment %u", set->k, set->m, (unsigned long)present,
+			  i);
 }
 
 Test(codec_erasure, every_loss_pattern_of_small_codes_is_rebuilt_or_refused)

@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define HEAD "home: /h\npassphrase_file: /h/p\n"
+#define HEAD      "home: /h\npassphrase_file: /h/p\n"
 #define PROVIDERS "providers:\n  - {name: one, type: dir, path: /p/1}\n"
-#define WHOLE HEAD PROVIDERS
+#define WHOLE     HEAD PROVIDERS
 
 static int parse(const char *text, struct config *config, struct buf *why)
 {
@@ -216,10 +216,11 @@ static int see_policy(void *arg, const char *text, const struct config *config, 
 
 Test(config, the_callers_checks_run_and_their_words_get_a_place)
 {
-	static const char text[] = HEAD "policy: 9\nproviders:\n  - name: a\n    type: dir\n    path: p\n";
+	static const char text[] =
+		HEAD "policy: 9\nproviders:\n  - name: a\n    type: dir\n    path: p\n";
 	struct seen seen = {0};
-	struct config_checks checks = {.arg = &seen, .provider = see_provider,
-				       .policy = see_policy};
+	struct config_checks checks = {
+		.arg = &seen, .provider = see_provider, .policy = see_policy};
 	AUTO(config) config = CONFIG_INIT;
 	AUTO(buf) why = BUF_INIT;
 
@@ -308,7 +309,7 @@ static void read_page(struct buf *out)
 	fclose(file);
 }
 
-/* `.It Cm KEY` at the start of a line, and the default and range behind it as the table has them. */
+/* `.It Cm KEY` on a line, and behind it default and range as the table has them. */
 static void check_documented(const char *page, const struct option_spec *table, const char *place)
 {
 	char section[64];

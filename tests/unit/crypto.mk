@@ -17,3 +17,7 @@ bin_fuzz_superblock_SOURCES = tests/fuzz/superblock_fuzz.c $(FUZZ_MAIN)
 bin_fuzz_superblock_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
 bin_fuzz_superblock_LDADD = $(CRYPTO_LIBS)
 EXTRA_DIST += tests/fuzz/corpus/superblock
+
+STRESS_TESTS += bin/stress/keyring
+bin_stress_keyring_SOURCES = tests/stress/keyring.c
+bin_stress_keyring_LDADD = $(CRYPTO_LIBS)

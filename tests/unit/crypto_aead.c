@@ -48,7 +48,8 @@ Test(crypto_aead, the_counter_becomes_the_documented_nonce)
 			       bytes_of_str("The shard is sealed."), out),
 		     0);
 	cr_assert(hex_equals(
-		out, 36, "48909a651147a93cf1539740be5d5fcbd19053e6d44210d90800d117abf9b2921eea0cef"));
+		out, 36,
+		"48909a651147a93cf1539740be5d5fcbd19053e6d44210d90800d117abf9b2921eea0cef"));
 	aead_ctx_free(ctx);
 }
 
@@ -173,8 +174,8 @@ Test(crypto_aead, the_nonce_log_has_one_line_for_each_seal)
 	unlink(path);
 	ctx = new_ctx();
 	for (unsigned i = 0; i < 3; i++)
-		cr_assert_eq(aead_seal(ctx, &key, 100 + i, bytes_of(NULL, 0),
-				       bytes_of_str("plain"), out),
+		cr_assert_eq(aead_seal(ctx, &key, 100 + i, bytes_of(NULL, 0), bytes_of_str("plain"),
+				       out),
 			     0);
 	log = fopen(path, "r");
 	cr_assert(log);

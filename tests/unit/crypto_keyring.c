@@ -33,9 +33,9 @@ static void start(struct world *world, const char *passphrase, const char *key_f
 				       .chunk_min_bytes = 64 * 1024,
 				       .chunk_avg_bytes = 256 * 1024,
 				       .chunk_max_bytes = 1024 * 1024}};
-	cr_assert_eq(keyring_create(&credentials, KDF_PARAMS_TEST, "first", &world->sb,
-				    &world->keyring),
-		     0);
+	cr_assert_eq(
+		keyring_create(&credentials, KDF_PARAMS_TEST, "first", &world->sb, &world->keyring),
+		0);
 }
 
 /* Signs, stores, reads back: what a second machine sees. */
@@ -211,9 +211,9 @@ Test(crypto_keyring, slots_are_added_changed_and_removed)
 	cr_assert_arr_eq(before, after, 32);
 	keyring_free(keyring);
 
-	cr_assert_eq(keyring_slot_change(world.keyring, &world.sb, slot_no, &changed,
-					 KDF_PARAMS_TEST),
-		     0);
+	cr_assert_eq(
+		keyring_slot_change(world.keyring, &world.sb, slot_no, &changed, KDF_PARAMS_TEST),
+		0);
 	store(&world, &seen);
 	check_opens(&seen, "second", NULL, -EKEYREJECTED);
 	check_opens(&seen, "changed", NULL, 0);
@@ -250,9 +250,9 @@ Test(crypto_keyring, slots_and_labels_have_bounds)
 		cr_assert_eq(keyring_slot_add(world.keyring, &world.sb, &some, KDF_PARAMS_TEST,
 					      "a label that is exactly 32 bytes", &slot_no),
 			     0);
-	cr_assert_eq(keyring_slot_add(world.keyring, &world.sb, &some, KDF_PARAMS_TEST, NULL,
-				      &slot_no),
-		     -ENOSPC);
+	cr_assert_eq(
+		keyring_slot_add(world.keyring, &world.sb, &some, KDF_PARAMS_TEST, NULL, &slot_no),
+		-ENOSPC);
 	keyring_free(world.keyring);
 }
 
@@ -292,8 +292,7 @@ Test(crypto_keyring, a_new_epoch_has_new_keys_and_the_old_one_stays_until_destro
 	/* The other machine learns of it from the newer superblock. */
 	cr_assert_eq(keyring_check(keyring, &seen), 0);
 	cr_assert_eq(keyring_load_epochs(keyring, &seen), 0);
-	cr_assert_eq(keyring_derive(keyring, 1, KEY_SHARD_RECORDS, bytes_of_str("name"), again,
-				    32),
+	cr_assert_eq(keyring_derive(keyring, 1, KEY_SHARD_RECORDS, bytes_of_str("name"), again, 32),
 		     -ENOKEY);
 	derived(keyring, 2, KEY_SHARD_RECORDS, "name", again);
 	cr_assert_arr_eq(again, new_key, 32);
@@ -372,7 +371,8 @@ Test(crypto_keyring, the_golden_superblock_opens_and_gives_its_keys)
 	cr_assert_eq(unlock(&sb, "golden", "key file\n", &keyring), 0);
 	cr_assert_eq(keyring_slot_used(keyring), 0);
 	derived(keyring, 2, KEY_SHARD_RECORDS, "0123456789abcdef", key);
-	cr_assert(hex_equals(key, 32, "e18395a5040fd309b1c8c436038bd91176119daa88e6ed12b273dda3d1249b34"));
+	cr_assert(hex_equals(key, 32,
+			     "e18395a5040fd309b1c8c436038bd91176119daa88e6ed12b273dda3d1249b34"));
 	cr_assert_eq(keyring_seal_superblock(keyring, &sb, &again), 0);
 	cr_assert_eq(again.len, bytes.len);
 	cr_assert_arr_eq(again.ptr, bytes.ptr, bytes.len);

@@ -24,12 +24,16 @@ static struct superblock sample(void)
 	};
 
 	for (uint32_t i = 0; i < 2; i++) {
-		sb.slots[i] = (struct key_slot){
-			.slot_no = 3 + i, .factors = (uint8_t)(1 + i), .kdf = KDF_PARAMS_DEFAULT,
-			.created_s = 1700000000, .label = "label", .salt = {(uint8_t)i}};
-		sb.epochs[i] = (struct key_epoch){
-			.epoch = 8 + i, .state = i ? KEY_EPOCH_LIVE : KEY_EPOCH_DESTROYED,
-			.created_s = 1, .salt = {(uint8_t)i}};
+		sb.slots[i] = (struct key_slot){.slot_no = 3 + i,
+						.factors = (uint8_t)(1 + i),
+						.kdf = KDF_PARAMS_DEFAULT,
+						.created_s = 1700000000,
+						.label = "label",
+						.salt = {(uint8_t)i}};
+		sb.epochs[i] = (struct key_epoch){.epoch = 8 + i,
+						  .state = i ? KEY_EPOCH_LIVE : KEY_EPOCH_DESTROYED,
+						  .created_s = 1,
+						  .salt = {(uint8_t)i}};
 	}
 	return sb;
 }
@@ -118,9 +122,9 @@ Test(crypto_superblock, each_field_out_of_its_range_is_damage)
 {
 	struct superblock sb;
 
-#define CHECK_BAD(change)                                                                          \
-	sb = sample();                                                                             \
-	change;                                                                                    \
+#define CHECK_BAD(change) \
+	sb = sample();    \
+	change;           \
 	cr_assert_eq(reparse(&sb), -EBADMSG, #change)
 	CHECK_BAD(sb.slot_count = 0);
 	CHECK_BAD(sb.epoch_count = 0);
