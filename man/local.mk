@@ -8,3 +8,4 @@ dist_man_MANS += man/shardfs-ioctl.4
 dist_man_MANS += man/shardfs-xattr.7
 dist_man_MANS += man/shardfs-backend-dir.7
 dist_man_MANS += man/shardfs.yaml.5
+dist_man_MANS += man/shardfs-format.5
