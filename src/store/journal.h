@@ -87,7 +87,7 @@ struct journal_replay_info {
 	uint64_t last_seq;       /* newest record that was handed out; after_seq if none */
 	uint64_t synced_seq;     /* newest mark, or journal_open */
 	uint64_t records;        /* handed out */
-	uint64_t dropped_bytes;  /* behind the first torn frame after the last mark */
+	uint64_t dropped_bytes;  /* torn, or behind the end of the replay */
 	uint64_t damaged_frames; /* places before the last mark that did not authenticate: named in
 				  * the log; harmless when their records are <= after_seq or
 				  * were appended again later */

@@ -281,6 +281,7 @@ static int replay_bytes(struct replay *replay, const struct replay_file *file, s
 	journal_walk_init(&walk, replay->ctx, &file->seal, bytes);
 	while (!replay->is_ended && (r = journal_walk_next(&walk, &frame)) > 0) {
 		if (walk.is_gap) {
+			replay->info.dropped_bytes += frame.off - good_end;
 			note_bad(replay, file, good_end);
 			if (MAX(frame.first_seq, frame.synced_seq) <= replay->must_seq)
 				name_damage(replay, file, good_end);

@@ -104,7 +104,8 @@ int syncer_wait_locked(struct sequencer *s, uint64_t seq, bool is_retry);
 void *syncer_run(void *sequencer);
 
 void applier_kick_locked(struct sequencer *s);
-int applier_wait_locked(struct sequencer *s, uint64_t seq, bool is_retry); /* as syncer_wait_locked */
+/* As syncer_wait_locked. */
+int applier_wait_locked(struct sequencer *s, uint64_t seq, bool is_retry);
 void *applier_run(void *sequencer);
 /* Checkpoint, then drop journal files; applier, or after its end. */
 void applier_checkpoint(struct sequencer *s);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/fake_index.h"
 
+#include <errno.h>
+
 int index_note(struct index *index, const struct record *record)
 {
 	int r = atomic_load(&index->note_error);
@@ -15,9 +17,12 @@ int index_note(struct index *index, const struct record *record)
 
 int index_apply(struct index *index, struct record *const *records, size_t count)
 {
+	uint64_t call = atomic_fetch_add(&index->apply_calls, 1) + 1;
+	unsigned every = atomic_load(&index->apply_error_every);
 	int r = atomic_load(&index->apply_error);
 
-	atomic_fetch_add(&index->apply_calls, 1);
+	if (r == 0 && every > 0 && call % every == 0)
+		r = -ENOSPC;
 	if (r < 0) {
 		atomic_fetch_add(&index->apply_failures, 1);
 		return r;

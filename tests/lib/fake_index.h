@@ -16,6 +16,7 @@ struct index {
 	_Atomic uint64_t applied_seq; /* ... applied */
 	_Atomic uint64_t durable_seq;
 	_Atomic int note_error, apply_error, checkpoint_error; /* while not 0 */
+	_Atomic unsigned apply_error_every; /* each nth apply fails with -ENOSPC; 0: none */
 	_Atomic uint64_t apply_calls, apply_failures, checkpoints;
 	_Atomic bool is_order_broken;
 	/* Asked before each apply: may the record be applied yet?  (NULL: yes) */

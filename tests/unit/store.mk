@@ -21,3 +21,29 @@ bin_fuzz_pack_SOURCES = tests/fuzz/pack_fuzz.c $(FUZZ_MAIN)
 bin_fuzz_pack_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
 bin_fuzz_pack_LDADD = $(STORE_LIBS)
 EXTRA_DIST += tests/fuzz/corpus/pack
+
+# Journal and sequencer with a fake index in front of the real one.
+JOURNAL_TEST_LIB = \
+	tests/lib/fake_index.c \
+	tests/lib/fake_index.h \
+	tests/lib/journal_world.c \
+	tests/lib/journal_world.h
+
+UNIT_TESTS += bin/unit/journal
+bin_unit_journal_SOURCES = \
+	tests/unit/store_journal.c \
+	tests/unit/store_sequencer.c \
+	$(JOURNAL_TEST_LIB)
+bin_unit_journal_CPPFLAGS = $(UNIT_CPPFLAGS)
+bin_unit_journal_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
+EXTRA_DIST += tests/golden/journal-1
+
+FUZZ_TESTS += bin/fuzz/journal
+bin_fuzz_journal_SOURCES = tests/fuzz/journal_fuzz.c $(FUZZ_MAIN)
+bin_fuzz_journal_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+bin_fuzz_journal_LDADD = $(STORE_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/journal
+
+STRESS_TESTS += bin/stress/sequencer
+bin_stress_sequencer_SOURCES = tests/stress/sequencer_stress.c $(JOURNAL_TEST_LIB)
+bin_stress_sequencer_LDADD = $(STORE_LIBS)
