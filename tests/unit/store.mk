@@ -10,8 +10,11 @@ bin_unit_store_copies_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
 # Bytes: pack, spool, dedup, chunk, cache, reader.
 UNIT_TESTS += bin/unit/store_data
 bin_unit_store_data_SOURCES = \
+	tests/lib/data_world.c \
+	tests/lib/data_world.h \
 	tests/lib/pack_sample.h \
-	tests/unit/store_pack.c
+	tests/unit/store_pack.c \
+	tests/unit/store_spool.c
 bin_unit_store_data_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_store_data_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
 EXTRA_DIST += tests/golden/shard-1
