@@ -5,7 +5,7 @@
 # needed, and how they get here.  Nothing is touched when all are there.
 
 packages_build='build-essential autoconf automake pkgconf libfuse3-dev fuse3 libsqlite3-dev
-	libssl-dev libzstd-dev libyaml-dev libjansson-dev'
+	libssl-dev libzstd-dev libisal-dev libyaml-dev libjansson-dev'
 packages_test='libcriterion-dev clang libclang-rt-dev mandoc xz-utils attr acl rsync jq fio
 	python3 sqlite3 git util-linux procps openssl'
 
