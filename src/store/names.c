@@ -104,16 +104,16 @@ static int place_check_empty(struct store *store, struct index_reader *reader, s
 	return index_check_empty(store->index, reader, place->inode->row.ino);
 }
 
-/* What a directory must be for names to come into it, or (is_leaving) go.  It is locked. */
-static int check_dir(const struct inode *dir, bool is_leaving)
+/* What a directory must be for names to come into it, or (is_leaving) go. */
+static int check_dir(const struct inode_row *dir, bool is_leaving)
 {
-	if (!inode_is_dir(dir))
+	if (!S_ISDIR(dir->mode))
 		return -ENOTDIR;
-	if (dir->row.nlink == 0)
+	if (dir->nlink == 0)
 		return -ENOENT;
-	if (dir->row.flags & INODE_IMMUTABLE)
+	if (dir->flags & INODE_IMMUTABLE)
 		return -EPERM;
-	if (is_leaving && (dir->row.flags & INODE_APPEND))
+	if (is_leaving && (dir->flags & INODE_APPEND))
 		return -EPERM;
 	return 0;
 }
@@ -189,8 +189,7 @@ int names_load(struct store *store, struct index_reader *reader, uint64_t ino, s
 
 /* ---- creating ---- */
 
-/* The directory is locked. */
-static void fill_new_row(struct store *store, const struct inode *dir,
+static void fill_new_row(struct store *store, const struct inode_row *dir,
 			 const struct names_new *new_file, struct wall_time now,
 			 struct inode_row *row)
 {
@@ -205,13 +204,13 @@ static void fill_new_row(struct store *store, const struct inode *dir,
 		.mtime = now,
 		.ctime = now,
 		.btime = now,
-		.parent = dir->row.ino,
-		.policy_root = dir->row.policy_root,
+		.parent = dir->ino,
+		.policy_root = dir->policy_root,
 	};
 	if (S_ISCHR(new_file->mode) || S_ISBLK(new_file->mode))
 		row->rdev = new_file->rdev;
-	if (dir->row.mode & S_ISGID) {
-		row->gid = dir->row.gid;
+	if (dir->mode & S_ISGID) {
+		row->gid = dir->gid;
 		if (S_ISDIR(row->mode))
 			row->mode |= S_ISGID;
 	}
@@ -272,101 +271,127 @@ static int get_default_acl(struct store *store, struct index_reader *reader, str
 	return r == -ENODATA ? 0 : r;
 }
 
-/*
- * place->name.len 0: without a name.  The directory is locked; `acl` holds for place->seq.
- * The new inode is in the table before its record, so that whoever sees the name finds it.
- */
-static int create_locked(struct store *store, struct place *place, struct buf *acl,
-			 const struct names_new *new_file, struct inode **out)
+/* A file about to be: its inode, what it needs in the record, and the directory as of place->seq. */
+struct newborn {
+	struct inode *inode;
+	struct record *record;
+	struct inode_row dir;
+	struct wall_time now;
+};
+
+/* place->name.len 0: a file without a name. */
+static int conceive(struct store *store, const struct place *place, struct buf *acl,
+		    const struct names_new *new_file, struct newborn *born)
 {
+	struct inode_row row;
+	int r = check_dir(&born->dir, false);
+
+	if (r < 0)
+		return r;
+	if (S_ISDIR(new_file->mode) && born->dir.nlink >= NAMES_LINKS_MAX)
+		return -EMLINK;
+	born->now = clock_wall();
+	born->record = record_new();
+	if (!born->record)
+		return -ENOMEM;
+	fill_new_row(store, &born->dir, new_file, born->now, &row);
+	r = apply_default_acl(born->record, &row, acl, new_file->umask);
+	if (r < 0)
+		return r;
+	if (place->name.len == 0) {
+		row.nlink = 0;
+		row.flags |= INODE_ORPHAN;
+		record_put_orphan(born->record, row.ino);
+	}
+	record_put_inode(born->record, &row);
+	if (S_ISLNK(row.mode))
+		record_put_symlink(born->record, row.ino, new_file->target);
+	return inode_add(store->inodes, &row, &born->inode);
+}
+
+/* The directory is locked; the new inode, which nobody can find yet, needs no lock. */
+static int deliver_locked(struct store *store, const struct place *place, struct newborn *born)
+{
+	struct inode *dir = place->dir, *inode = born->inode;
 	bool is_unnamed = place->name.len == 0;
-	AUTO_PTR(record) record = NULL;
-	struct inode *inode, *dir = place->dir;
-	struct inode_row row, dir_row = dir->row;
-	struct wall_time now = clock_wall();
 	uint64_t seq;
 	int r;
 
 	if (!place_holds(place))
 		return RESOLVE_AGAIN;
-	if (!is_unnamed && place->is_there)
-		return -EEXIST;
-	r = check_dir(dir, false);
-	if (r < 0)
-		return r;
-	if (S_ISDIR(new_file->mode) && dir->row.nlink >= NAMES_LINKS_MAX)
-		return -EMLINK;
-	record = record_new();
-	if (!record)
-		return -ENOMEM;
-	fill_new_row(store, dir, new_file, now, &row);
-	r = apply_default_acl(record, &row, acl, new_file->umask);
-	if (r < 0)
-		return r;
-	if (is_unnamed) {
-		row.nlink = 0;
-		row.flags |= INODE_ORPHAN;
-		record_put_orphan(record, row.ino);
-	}
-	record_put_inode(record, &row);
-	if (S_ISLNK(row.mode))
-		record_put_symlink(record, row.ino, new_file->target);
 	if (!is_unnamed) {
-		record_put_dirent(record, dir->row.ino, atomic_fetch_add(&store->next_cookie, 1),
-				  place->name, row.ino, IFTODT(row.mode));
-		touch_dir(&dir_row, now);
-		dir_row.nlink += S_ISDIR(row.mode);
-		record_put_inode(record, &dir_row);
+		record_put_dirent(born->record, dir->row.ino,
+				  atomic_fetch_add(&store->next_cookie, 1), place->name,
+				  inode->row.ino, IFTODT(inode->row.mode));
+		touch_dir(&born->dir, born->now);
+		born->dir.nlink += S_ISDIR(inode->row.mode);
+		record_put_inode(born->record, &born->dir);
 	}
-	r = inode_add(store->inodes, &row, &inode);
+	r = sequencer_submit(store->sequencer, STEAL(born->record), &seq);
 	if (r < 0)
 		return r;
-	r = sequencer_submit(store->sequencer, STEAL(record), &seq);
-	if (r < 0) {
-		inode->row.nlink = 1; /* there is nothing to reclaim */
-		*out = inode;	      /* the caller drops it, without the directory's lock */
-		return r;
-	}
 	inode->last_seq = seq;
 	if (!is_unnamed) {
-		dir->row = dir_row;
+		dir->row = born->dir;
 		dir->last_seq = seq;
-		if (S_ISDIR(row.mode))
-			index_note_new_directory(store->index, row.ino);
+		if (S_ISDIR(inode->row.mode))
+			index_note_new_directory(store->index, inode->row.ino);
 	}
-	*out = inode;
 	return 0;
+}
+
+static int create_once(struct store *store, struct index_reader *reader, struct place *place,
+		       struct buf *acl, const struct names_new *new_file, struct newborn *born)
+{
+	int r = 0;
+
+	if (place->name.len > 0)
+		r = place_resolve(store, reader, place, false);
+	else
+		place->seq = last_seq_of(place->dir);
+	if (r == 0 && place->is_there)
+		return -EEXIST;
+	if (r == 0)
+		r = get_default_acl(store, reader, place->dir, acl);
+	if (r != 0)
+		return r;
+	lock_take(&place->dir->lock);
+	r = place_holds(place) ? 0 : RESOLVE_AGAIN;
+	born->dir = place->dir->row;
+	lock_drop(&place->dir->lock);
+	if (r == 0)
+		r = conceive(store, place, acl, new_file, born);
+	if (r != 0)
+		return r;
+	lock_take(&place->dir->lock);
+	r = deliver_locked(store, place, born);
+	lock_drop(&place->dir->lock);
+	return r;
 }
 
 static int create(struct store *store, struct index_reader *reader, struct place *place,
 		  const struct names_new *new_file, struct inode **out)
 {
 	AUTO(buf) acl = BUF_INIT;
-	struct inode *inode = NULL;
 	int r = check_new(new_file);
 
 	if (r < 0)
 		return r;
 	for (unsigned round = 0; round < RESOLVE_ROUNDS_MAX; round++) {
-		if (place->name.len > 0)
-			r = place_resolve(store, reader, place, false);
-		else
-			place->seq = last_seq_of(place->dir);
-		if (r == 0)
-			r = get_default_acl(store, reader, place->dir, &acl);
-		if (r < 0)
-			return r;
-		lock_take(&place->dir->lock);
-		r = create_locked(store, place, &acl, new_file, &inode);
-		lock_drop(&place->dir->lock);
+		struct newborn born = {0};
+
+		r = create_once(store, reader, place, &acl, new_file, &born);
+		record_free(born.record);
 		if (r == 0) {
-			*out = inode;
+			*out = born.inode;
 			return 0;
 		}
-		inode_unref(store->inodes, inode, 1);
+		if (born.inode) {
+			born.inode->row.nlink = 1; /* there is nothing to reclaim */
+			inode_unref(store->inodes, born.inode, 1);
+		}
 		if (r != RESOLVE_AGAIN)
 			return r;
-		r = 0;
 	}
 	return -EIO;
 }
@@ -404,7 +429,7 @@ static int link_locked(struct store *store, struct place *place, struct inode *i
 		return RESOLVE_AGAIN;
 	if (inode_is_dir(inode))
 		return -EPERM;
-	r = check_dir(place->dir, false);
+	r = check_dir(&place->dir->row, false);
 	if (r < 0)
 		return r;
 	if (place->is_there)
@@ -479,7 +504,7 @@ static int remove_locked(struct store *store, struct place *place, bool is_dir)
 
 	if (!place_holds(place) || (is_dir && place->inode->last_seq != place->inode_seq))
 		return RESOLVE_AGAIN;
-	r = check_dir(place->dir, true);
+	r = check_dir(&place->dir->row, true);
 	if (r == 0)
 		r = check_loses_name(place->inode);
 	if (r < 0)
@@ -622,9 +647,9 @@ static int check_rename_locked(const struct place *old, const struct place *new,
 		return RESOLVE_AGAIN;
 	if (is_over && inode_is_dir(new->inode) && new->inode->last_seq != new->inode_seq)
 		return RESOLVE_AGAIN;
-	r = check_dir(old->dir, true);
+	r = check_dir(&old->dir->row, true);
 	if (r == 0)
-		r = check_dir(new->dir, new->is_there);
+		r = check_dir(&new->dir->row, new->is_there);
 	if (r == 0)
 		r = check_loses_name(old->inode);
 	if (r == 0 && new->is_there)
