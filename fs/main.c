@@ -48,6 +48,7 @@ struct run_settings {
 	bool is_foreground, is_read_only;
 	uint64_t loops, spin_us;
 	int ready_fd; /* the parent waits here; -1: none */
+	int log_fd;   /* -1: stderr */
 };
 
 static const char usage_text[] =
@@ -300,6 +301,7 @@ static int open_log(const struct config *config)
 	return fd;
 }
 
+/* What a library or an assertion has to say goes to the log, too. */
 static void say_ready(struct run_settings *run)
 {
 	notify_ready("mounted");
@@ -310,7 +312,7 @@ static void say_ready(struct run_settings *run)
 	if (null >= 0) {
 		dup2(null, 0);
 		dup2(null, 1);
-		dup2(null, 2);
+		dup2(run->log_fd >= 0 ? run->log_fd : null, 2);
 		if (null > 2)
 			close(null);
 	}
@@ -395,7 +397,7 @@ static int run_store(struct run_settings *run, int signal_fd)
 	struct store *store;
 	AUTO(buf) why = BUF_INIT;
 	bool is_mounted = false;
-	int r, code, log_fd = -1;
+	int r, code;
 
 	if (!config)
 		return complain("%s", err_sentence(ENOMEM));
@@ -410,8 +412,8 @@ static int run_store(struct run_settings *run, int signal_fd)
 		return EXIT_FAILED;
 	}
 	if (!run->is_foreground)
-		log_fd = open_log(config);
-	log_setup(log_fd >= 0 ? log_fd : 2, (enum log_level)config->settings.log_level,
+		run->log_fd = open_log(config);
+	log_setup(run->log_fd >= 0 ? run->log_fd : 2, (enum log_level)config->settings.log_level,
 		  config->settings.log_format == CONFIG_LOG_JSON);
 	r = store_open(config, is_mounted ? 0 : LOCK_WAIT_MS, &why, &store);
 	if (r < 0) {
@@ -430,7 +432,7 @@ static int run_store(struct run_settings *run, int signal_fd)
 
 int main(int argc, char **argv)
 {
-	struct run_settings run = {.ready_fd = -1};
+	struct run_settings run = {.ready_fd = -1, .log_fd = -1};
 	sigset_t signals;
 	int code = parse_args(argc, argv, &run);
 	int signal_fd;

@@ -16,16 +16,57 @@ struct ioctl_verb {
 	op_run *run;
 };
 
-/* ---- flags of chattr ---- */
-
-static const struct {
+/*
+ * ---- flags of chattr ----
+ *
+ * In two dialects: before it sets the one, the kernel gets the other.
+ */
+struct flag_pair {
 	uint32_t ours, theirs;
-} flag_map[] = {
+};
+
+static const struct flag_pair inode_flags[] = {
 	{INODE_IMMUTABLE, FS_IMMUTABLE_FL},
 	{INODE_APPEND, FS_APPEND_FL},
 	{INODE_NODUMP, FS_NODUMP_FL},
 	{INODE_NOATIME, FS_NOATIME_FL},
 };
+static const struct flag_pair extended_flags[] = {
+	{INODE_IMMUTABLE, FS_XFLAG_IMMUTABLE},
+	{INODE_APPEND, FS_XFLAG_APPEND},
+	{INODE_NODUMP, FS_XFLAG_NODUMP},
+	{INODE_NOATIME, FS_XFLAG_NOATIME},
+};
+
+static uint32_t to_theirs(struct inode *inode, const struct flag_pair map[4])
+{
+	uint32_t flags = 0;
+
+	LOCK_SCOPE(&inode->lock);
+	for (size_t i = 0; i < 4; i++)
+		if (inode->row.flags & map[i].ours)
+			flags |= map[i].theirs;
+	return flags;
+}
+
+static int set_flags(struct op *op, uint32_t asked, const struct flag_pair map[4])
+{
+	uint32_t flags = 0, known = 0;
+	int r;
+
+	for (size_t i = 0; i < 4; i++) {
+		known |= map[i].theirs;
+		if (asked & map[i].theirs)
+			flags |= map[i].ours;
+	}
+	if (asked & ~known)
+		return -EOPNOTSUPP;
+	r = names_set_flags(op->session->store, op->inode, flags);
+	if (r < 0)
+		return r;
+	reply_ioctl(op, 0, NULL, 0);
+	return OP_DONE;
+}
 
 /* The kernel asks with four bytes, a program's own call may have eight. */
 static void reply_word(struct op *op, uint64_t word)
@@ -35,21 +76,14 @@ static void reply_word(struct op *op, uint64_t word)
 
 static int run_get_flags(struct op *op, struct index_reader *reader)
 {
-	uint64_t flags = 0;
-
 	(void)reader;
-	lock_take(&op->inode->lock);
-	for (size_t i = 0; i < ARRAY_COUNT(flag_map); i++)
-		if (op->inode->row.flags & flag_map[i].ours)
-			flags |= flag_map[i].theirs;
-	lock_drop(&op->inode->lock);
-	reply_word(op, flags);
+	reply_word(op, to_theirs(op->inode, inode_flags));
 	return OP_DONE;
 }
 
 static int run_set_flags(struct op *op, struct index_reader *reader)
 {
-	uint32_t asked, flags = 0, known = 0;
+	uint32_t asked;
 	int r = op_admit(op);
 
 	(void)reader;
@@ -58,18 +92,32 @@ static int run_set_flags(struct op *op, struct index_reader *reader)
 	if (op->value.len < sizeof(asked))
 		return -EINVAL;
 	memcpy(&asked, op->value.ptr, sizeof(asked));
-	for (size_t i = 0; i < ARRAY_COUNT(flag_map); i++) {
-		known |= flag_map[i].theirs;
-		if (asked & flag_map[i].theirs)
-			flags |= flag_map[i].ours;
-	}
-	if (asked & ~known)
-		return -EOPNOTSUPP;
-	r = names_set_flags(op->session->store, op->inode, flags);
-	if (r < 0)
-		return r;
-	reply_ioctl(op, 0, NULL, 0);
+	return set_flags(op, asked, inode_flags);
+}
+
+static int run_get_extended(struct op *op, struct index_reader *reader)
+{
+	struct fsxattr attr = {.fsx_xflags = to_theirs(op->inode, extended_flags)};
+
+	(void)reader;
+	reply_ioctl(op, 0, &attr, MIN(op->len, sizeof(attr)));
 	return OP_DONE;
+}
+
+static int run_set_extended(struct op *op, struct index_reader *reader)
+{
+	struct fsxattr attr;
+	int r = op_admit(op);
+
+	(void)reader;
+	if (r != 0)
+		return r;
+	if (op->value.len < sizeof(attr))
+		return -EINVAL;
+	memcpy(&attr, op->value.ptr, sizeof(attr));
+	if (attr.fsx_extsize || attr.fsx_projid || attr.fsx_cowextsize)
+		return -EOPNOTSUPP;
+	return set_flags(op, attr.fsx_xflags, extended_flags);
 }
 
 static int run_get_version(struct op *op, struct index_reader *reader)
@@ -101,6 +149,8 @@ static int run_control(struct op *op, struct index_reader *reader)
 static const struct ioctl_verb verbs[] = {
 	{FS_IOC_GETFLAGS, run_get_flags},
 	{FS_IOC_SETFLAGS, run_set_flags},
+	{FS_IOC_FSGETXATTR, run_get_extended},
+	{FS_IOC_FSSETXATTR, run_set_extended},
 	{FS_IOC_GETVERSION, run_get_version},
 	{SHARDFS_IOC_CTL, run_control},
 };
