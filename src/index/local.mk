@@ -30,6 +30,7 @@ src/index/schema_sql.h: src/index/schema.sql
 	$(AM_V_GEN){ echo 'static const char schema_sql[] ='; \
 	  sed -e 's/ *--.*//' -e '/^$$/d' -e 's/[\\"]/\\&/g' -e 's/.*/	"&\\n"/' \
 	    $(srcdir)/src/index/schema.sql; echo '	;'; } >$@.new && mv $@.new $@
+src/index/sqlite.$(OBJEXT): src/index/schema_sql.h
 BUILT_SOURCES += src/index/schema_sql.h
 CLEANFILES += src/index/schema_sql.h
 EXTRA_DIST += src/index/schema.sql

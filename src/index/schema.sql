@@ -8,6 +8,7 @@
 --
 -- birth: seq of the record that wrote the row.  NAME_history: rows of NAME that were replaced
 -- or deleted by record `death` while a snapshot could see them.
+-- Columns of a primary key come first: integrity_check of SQLite 3.40 takes others for NULL.
 -- I: a history row is seen by a snapshot: birth <= snapshot.seq < death.
 
 -- One row: the point in the journal's history that all tables show, and sums over them.
@@ -51,6 +52,7 @@ CREATE TABLE inode (
 ) STRICT;
 CREATE TABLE inode_history (
 	ino INTEGER NOT NULL,
+	birth INTEGER NOT NULL,
 	mode INTEGER NOT NULL,
 	uid INTEGER NOT NULL,
 	gid INTEGER NOT NULL,
@@ -61,7 +63,6 @@ CREATE TABLE inode_history (
 	flags INTEGER NOT NULL,
 	parent INTEGER NOT NULL,
 	policy_root INTEGER NOT NULL,
-	birth INTEGER NOT NULL,
 	death INTEGER NOT NULL,
 	PRIMARY KEY (ino, birth)
 ) WITHOUT ROWID, STRICT;
@@ -81,10 +82,10 @@ CREATE UNIQUE INDEX dirent_by_name ON dirent (parent, name);
 CREATE TABLE dirent_history (
 	parent INTEGER NOT NULL,
 	cookie INTEGER NOT NULL,
+	birth INTEGER NOT NULL,
 	name BLOB NOT NULL,
 	ino INTEGER NOT NULL,
 	type INTEGER NOT NULL,
-	birth INTEGER NOT NULL,
 	death INTEGER NOT NULL,
 	PRIMARY KEY (parent, cookie, birth)
 ) WITHOUT ROWID, STRICT;
@@ -136,11 +137,11 @@ CREATE TABLE extent (
 CREATE TABLE extent_history (
 	ino INTEGER NOT NULL,
 	off INTEGER NOT NULL,
+	birth INTEGER NOT NULL,
+	death INTEGER NOT NULL,
 	len INTEGER NOT NULL,
 	chunk_off INTEGER NOT NULL,
 	chunk_no INTEGER NOT NULL,
-	birth INTEGER NOT NULL,
-	death INTEGER NOT NULL,
 	PRIMARY KEY (ino, off, birth, death)
 ) WITHOUT ROWID, STRICT;
 

@@ -36,11 +36,13 @@
 			"ORDER BY cookie LIMIT ?")                                                 \
 	X(PUT_DIRENT, "REPLACE INTO dirent VALUES(?,?,?,?,?,?)")                                   \
 	X(DEL_DIRENT, "DELETE FROM dirent WHERE parent=? AND cookie=? AND name=?")                 \
-	X(KEEP_DIRENT, "INSERT INTO dirent_history SELECT *,?1 FROM dirent WHERE parent=?2 "       \
+	X(KEEP_DIRENT, "INSERT INTO dirent_history(parent,cookie,name,ino,type,birth," \
+		       "death) SELECT *,?1 FROM dirent WHERE parent=?2 "       \
 		       "AND birth<=?3 AND (cookie=?4 OR name=?5)")                                 \
 	X(GET_INODE, "SELECT " SQL_INODE_COLUMNS " FROM inode WHERE ino=?")                        \
 	X(PUT_INODE, "REPLACE INTO inode VALUES(?,?,?,?,?,?,?,?,?,?,?,?)")                         \
-	X(PUT_OLD_INODE, "REPLACE INTO inode_history VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)")           \
+	X(PUT_OLD_INODE, "REPLACE INTO inode_history(" SQL_INODE_COLUMNS ",death) "                \
+			 "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)")        \
 	X(DEL_INODE, "DELETE FROM inode WHERE ino=?")                                              \
 	X(GET_SYMLINK, "SELECT target FROM symlink WHERE ino=?")                                   \
 	X(PUT_SYMLINK, "REPLACE INTO symlink VALUES(?,?,?)")                                       \
@@ -61,7 +63,8 @@
 			 "AND off<=?2) AND off<?3 ORDER BY off")                                   \
 	X(LAST_EXTENT, "SELECT off+len FROM extent WHERE ino=? ORDER BY off DESC LIMIT 1")         \
 	X(PUT_EXTENT, "REPLACE INTO extent VALUES(?,?,?,?,?,?)")                                   \
-	X(PUT_OLD_EXTENT, "REPLACE INTO extent_history VALUES(?,?,?,?,?,?,?)")                     \
+	X(PUT_OLD_EXTENT, "REPLACE INTO extent_history(ino,off,len,chunk_off,chunk_no,birth,"      \
+			  "death) VALUES(?,?,?,?,?,?,?)")                  \
 	X(DEL_EXTENTS, "DELETE FROM extent WHERE ino=? AND off>=? AND off<?")                      \
 	X(FIND_CHUNK, "SELECT c.chunk_no,refs,shard_no,record_no,off,stored_len,raw_len,id "       \
 		      "FROM chunk_name n CROSS JOIN chunk c ON c.chunk_no=n.chunk_no "             \
