@@ -19,6 +19,7 @@
 #include "store/superblock_io.h"
 #include "util/clock.h"
 #include "util/err.h"
+#include "util/file.h"
 #include "util/hook.h"
 #include "util/log.h"
 
@@ -267,13 +268,33 @@ struct replay {
 	struct index_reader *reader;
 	struct record *batch[REPLAY_BATCH];
 	size_t count;
+	bool is_disk_synced;
 };
+
+/*
+ * A crash of the daemon leaves records, and bytes that they name, which were never synced.  They
+ * become the truth now, in the index and by the journal's next file: so they are made durable first.
+ */
+static int replay_sync(struct replay *replay)
+{
+	int r = 0;
+
+	if (!replay->is_disk_synced) {
+		r = file_sync_dir_files(replay->store->config->spool);
+		if (r == 0)
+			r = file_sync_dir_files(replay->store->config->journal);
+		replay->is_disk_synced = r == 0;
+	}
+	return r;
+}
 
 static int replay_flush(struct replay *replay)
 {
 	int r = 0;
 
 	if (replay->count > 0)
+		r = replay_sync(replay);
+	if (r == 0 && replay->count > 0)
 		r = index_apply(replay->store->index, replay->batch, replay->count);
 	for (size_t i = 0; i < replay->count; i++)
 		record_free(replay->batch[i]);

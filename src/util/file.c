@@ -3,8 +3,10 @@
 
 #include "util/mem.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int file_pwrite(int fd, struct bytes src, uint64_t off)
@@ -70,4 +72,34 @@ int file_sync_dir(const char *path)
 	if (fd < 0)
 		return -errno;
 	return fsync(fd) < 0 ? -errno : 0;
+}
+
+static int sync_entry(int dir_fd, const char *name)
+{
+	AUTO_FD fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return errno == ENOENT || errno == ELOOP ? 0 : -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return S_ISREG(st.st_mode) ? file_fdatasync(fd) : 0;
+}
+
+int file_sync_dir_files(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+	int r = 0;
+
+	if (!dir)
+		return -errno;
+	while (r == 0 && (errno = 0, entry = readdir(dir)) != NULL)
+		r = sync_entry(dirfd(dir), entry->d_name);
+	if (r == 0 && errno != 0)
+		r = -errno;
+	if (r == 0 && fsync(dirfd(dir)) < 0)
+		r = -errno;
+	closedir(dir);
+	return r;
 }

@@ -15,5 +15,7 @@ int file_pread_buf(int fd, size_t len, uint64_t off, struct buf *out);
 int file_fdatasync(int fd);
 /* fsync of a directory, so that its names are durable. */
 int file_sync_dir(const char *path);
+/* Every regular file in a directory, then the directory: after a crash, for what was never synced. */
+int file_sync_dir_files(const char *path);
 
 #endif
