@@ -12,7 +12,9 @@
  *
  * While this worker is the maker of a name nobody else stores it.  The record
  * is submitted before the name becomes known, so whoever is told about the chunk
- * may refer to it at once.
+ * may refer to it at once; and its number is claimed before the record is
+ * submitted, so that reclaiming does not take the new chunk, which nothing refers
+ * to yet, for a dead one.
  *
  * Names in another domain than 0 are hashed once more with the domain, so that
  * a look-up in the index cannot meet a chunk of another domain.
@@ -175,7 +177,7 @@ static int submit_chunk(struct chunk_store *store, const struct chunk_row *row)
 	return sequencer_submit(store->sequencer, record, &seq);
 }
 
-static int store_new(struct chunk_worker *worker, const struct shard_class *class,
+static int store_new(struct chunk_worker *worker, const struct shard_class *class, uint64_t domain,
 		     const struct chunk_id *id, struct bytes src, struct chunk_row *out)
 {
 	struct chunk_store *store = worker->store;
@@ -195,7 +197,9 @@ static int store_new(struct chunk_worker *worker, const struct shard_class *clas
 	if (r < 0)
 		return r;
 	row.chunk_no = atomic_fetch_add(&store->next_chunk_no, 1);
-	r = submit_chunk(store, &row);
+	r = dedup_claim(store->dedup, id, domain, row.chunk_no);
+	if (r == 0)
+		r = submit_chunk(store, &row);
 	spool_append_done(store->spool, row.shard_no);
 	if (r < 0)
 		return r;
@@ -218,7 +222,7 @@ static int make_chunk(struct chunk_worker *worker, const struct shard_class *cla
 	}
 	if (r == -ENOENT || r == -EBUSY) {
 		*is_new = true;
-		r = store_new(worker, class, id, src, &row);
+		r = store_new(worker, class, domain, id, src, &row);
 		if (r == 0)
 			r = dedup_finish(dedup, id, domain, &row);
 	}

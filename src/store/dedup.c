@@ -12,7 +12,8 @@
  * One entry for each name that is busy, or known and pinned; a second table by
  * chunk_no for what is known or condemned.
  *
- *   busy     in by_id;  has a maker; others wait on its condition
+ *   busy     in by_id;  has a maker; others wait on its condition; also in by_no once
+ *            the maker has claimed the number of a new chunk
  *   known    in by_id and by_no;  goes when its last pin goes: the index answers
  *   condemned in by_no alone, until gc says forget; then it stays as a
  *            tombstone as long as any maker is busy that began before: such a maker
@@ -33,7 +34,8 @@ struct dedup_entry {
 	uint64_t began;	    /* number of the maker */
 	uint32_t waiters;   /* threads inside dedup_begin */
 	uint32_t pins;	    /* known */
-	struct chunk_row chunk; /* known */
+	bool is_claimed;    /* busy, and in by_no: its number must not be condemned */
+	struct chunk_row chunk; /* known; its number when claimed */
 	struct cond changed;
 };
 
@@ -190,6 +192,41 @@ int dedup_begin(struct dedup *dedup, const struct chunk_id *id, uint64_t domain,
 	return 0;
 }
 
+static int claim_locked(struct dedup *dedup, struct dedup_entry *entry, uint64_t chunk_no)
+{
+	int r;
+
+	assert(!entry->is_claimed && !find_known(dedup, chunk_no));
+	r = map_insert(&dedup->by_no, &entry->by_no, map_hash_u64(chunk_no));
+	if (r < 0)
+		return r;
+	entry->chunk.chunk_no = chunk_no;
+	entry->is_claimed = true;
+	return 0;
+}
+
+int dedup_claim(struct dedup *dedup, const struct chunk_id *id, uint64_t domain, uint64_t chunk_no)
+{
+	LOCK_SCOPE(&dedup->lock);
+	struct dedup_entry *entry = find_name(dedup, id, domain);
+
+	assert(entry && entry->state == DEDUP_BUSY && !find_condemned(dedup, chunk_no));
+	return claim_locked(dedup, entry, chunk_no);
+}
+
+/* The next one that waits becomes the maker. */
+static void fail_locked(struct dedup *dedup, struct dedup_entry *entry)
+{
+	if (entry->is_claimed)
+		map_remove(&dedup->by_no, &entry->by_no);
+	entry->is_claimed = false;
+	maker_end(dedup, entry);
+	entry->state = DEDUP_FAILED;
+	cond_wake_one(&entry->changed);
+	if (entry->waiters == 0)
+		entry_free(dedup, entry);
+}
+
 int dedup_finish(struct dedup *dedup, const struct chunk_id *id, uint64_t domain,
 		 const struct chunk_row *chunk)
 {
@@ -199,21 +236,20 @@ int dedup_finish(struct dedup *dedup, const struct chunk_id *id, uint64_t domain
 
 	assert(entry && entry->state == DEDUP_BUSY);
 	if (!chunk) {
-		maker_end(dedup, entry);
-		entry->state = DEDUP_FAILED;
-		cond_wake_one(&entry->changed);
-		if (entry->waiters == 0)
-			entry_free(dedup, entry);
+		fail_locked(dedup, entry);
 		return 0;
 	}
-	if (find_condemned(dedup, chunk->chunk_no))
-		return -EBUSY;
-	assert(!find_known(dedup, chunk->chunk_no));
-	r = map_insert(&dedup->by_no, &entry->by_no, map_hash_u64(chunk->chunk_no));
-	if (r < 0)
-		return r;
+	if (!entry->is_claimed) {
+		if (find_condemned(dedup, chunk->chunk_no))
+			return -EBUSY;
+		r = claim_locked(dedup, entry, chunk->chunk_no);
+		if (r < 0)
+			return r;
+	}
+	assert(entry->chunk.chunk_no == chunk->chunk_no);
 	maker_end(dedup, entry);
 	entry->chunk = *chunk;
+	entry->is_claimed = false;
 	entry->state = DEDUP_KNOWN;
 	entry->pins = 1 + entry->waiters;
 	cond_wake_all(&entry->changed);

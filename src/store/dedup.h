@@ -27,10 +27,17 @@ enum dedup_answer {
 int dedup_begin(struct dedup *dedup, const struct chunk_id *id, uint64_t domain,
 		enum dedup_answer *answer, struct chunk_row *out);
 /*
+ * The maker is about to journal a new chunk under this number: until it finishes (and then while it
+ * is pinned) the chunk cannot be condemned, though the index shows it without references.  -ENOMEM:
+ * do not journal it.
+ */
+int dedup_claim(struct dedup *dedup, const struct chunk_id *id, uint64_t domain, uint64_t chunk_no);
+/*
  * Ends what DEDUP_MAKE began.  chunk NULL: it failed, the next waiter becomes the maker.  Else the
  * chunk is known and pinned for the caller and for each waiter.  -EBUSY: the chunk (found in the
- * index) is being condemned, or was when this maker began: store the bytes anew and finish again with
- * the new one.  -ENOMEM: finish again with NULL.  The CHUNK_PUT of a new chunk is submitted before.
+ * index) is being condemned, or was when this maker began: store the bytes anew, claim the new
+ * number, submit its CHUNK_PUT, and finish again with that: it cannot fail.  -ENOMEM (chunk found in
+ * the index): finish again with NULL.
  */
 int dedup_finish(struct dedup *dedup, const struct chunk_id *id, uint64_t domain,
 		 const struct chunk_row *chunk);

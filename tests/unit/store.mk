@@ -13,6 +13,7 @@ bin_unit_store_data_SOURCES = \
 	tests/lib/data_world.c \
 	tests/lib/data_world.h \
 	tests/lib/pack_sample.h \
+	tests/unit/store_dedup.c \
 	tests/unit/store_pack.c \
 	tests/unit/store_spool.c
 bin_unit_store_data_CPPFLAGS = $(UNIT_CPPFLAGS)
@@ -50,3 +51,7 @@ EXTRA_DIST += tests/fuzz/corpus/journal
 STRESS_TESTS += bin/stress/sequencer
 bin_stress_sequencer_SOURCES = tests/stress/sequencer_stress.c $(JOURNAL_TEST_LIB)
 bin_stress_sequencer_LDADD = $(STORE_LIBS)
+
+STRESS_TESTS += bin/stress/dedup
+bin_stress_dedup_SOURCES = tests/stress/dedup_stress.c
+bin_stress_dedup_LDADD = $(STORE_LIBS)
