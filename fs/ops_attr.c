@@ -64,13 +64,18 @@ void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 /* ---- changing ---- */
 
+/* The mode comes in a record of its own, with the ACL; times and setuid come with the size. */
 static void touch_size(void *ctx, struct inode_row *row)
 {
-	struct names_attr attr = *(struct names_attr *)ctx;
+	const struct op *op = ctx;
+	struct names_attr attr = op->attr;
 
-	/* The mode comes in a record of its own, with the ACL; times and setuid come with the size. */
 	attr.valid &= NAMES_ATIME | NAMES_MTIME | NAMES_CTIME;
-	if (!(attr.valid & NAMES_MTIME)) {
+	if (op->session->kernel_owns_times) {
+		attr.valid |= NAMES_CTIME; /* what it does not tell has not changed */
+		if (!(op->attr.valid & NAMES_CTIME))
+			attr.ctime = row->ctime;
+	} else if (!(attr.valid & NAMES_MTIME)) {
 		attr.valid |= NAMES_MTIME;
 		attr.mtime = clock_wall();
 	}
@@ -99,7 +104,7 @@ int ops_set_size(struct op *op, struct inode *inode, uint64_t size)
 		r = names_kill_priv(store, inode, op->is_priv_killed, NULL);
 	if (r < 0)
 		return r;
-	r = writer_set_size(store->writer, inode, size, touch_size, &op->attr);
+	r = writer_set_size(store->writer, inode, size, touch_size, op);
 	return r == -EBUSY ? op_push_first(op, inode) : r;
 }
 

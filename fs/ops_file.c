@@ -319,9 +319,13 @@ void ops_fsync(fuse_req_t req, fuse_ino_t ino, int is_data_only, struct fuse_fil
 
 /* ---- extents ---- */
 
+/* With writeback caching the kernel has moved the times itself, and tells them when it flushes. */
 static void touch_data(void *ctx, struct inode_row *row)
 {
-	(void)ctx;
+	const struct session *session = ctx;
+
+	if (session->kernel_owns_times)
+		return;
 	row->mtime = row->ctime = clock_wall();
 }
 
@@ -333,15 +337,15 @@ static int fallocate_now(struct op *op, struct index_reader *reader)
 	switch (op->mode & ~(uint32_t)FALLOC_FL_KEEP_SIZE) {
 	case 0:
 		return writer_allocate(writer, op->inode, reader, op->off, op->len, keep_size,
-				       touch_data, NULL);
+				       touch_data, op->session);
 	case FALLOC_FL_PUNCH_HOLE:
 		if (!keep_size)
 			return -EOPNOTSUPP;
 		return writer_zero(writer, op->inode, reader, op->off, op->len, true, true,
-				   touch_data, NULL);
+				   touch_data, op->session);
 	case FALLOC_FL_ZERO_RANGE:
 		return writer_zero(writer, op->inode, reader, op->off, op->len, false, keep_size,
-				   touch_data, NULL);
+				   touch_data, op->session);
 	default:
 		return -EOPNOTSUPP;
 	}
@@ -461,7 +465,7 @@ static int run_copy(struct op *op, struct index_reader *reader)
 			return op_push_first(op, inode);
 	}
 	r = writer_clone(store->writer, op->inode, op->off, op->inode2, op->off2, op->len, reader,
-			 touch_data, NULL, &copied);
+			 touch_data, op->session, &copied);
 	if (r == -EBUSY)
 		return op_push_first(op, op->inode);
 	if (r == -EXDEV)

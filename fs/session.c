@@ -321,7 +321,6 @@ static void want(struct fuse_conn_info *conn, unsigned cap)
 
 void session_init_conn(struct session *session, struct fuse_conn_info *conn)
 {
-	(void)session;
 	want(conn, FUSE_CAP_ASYNC_READ);
 	want(conn, FUSE_CAP_ASYNC_DIO);
 	want(conn, FUSE_CAP_ATOMIC_O_TRUNC);
@@ -336,6 +335,7 @@ void session_init_conn(struct session *session, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_READDIRPLUS);
 	want(conn, FUSE_CAP_READDIRPLUS_AUTO);
 	want(conn, FUSE_CAP_WRITEBACK_CACHE);
+	session->kernel_owns_times = conn->want & FUSE_CAP_WRITEBACK_CACHE;
 	conn->want &= ~(unsigned)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_FLOCK_LOCKS |
 				  FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_NO_OPEN_SUPPORT |
 				  FUSE_CAP_POSIX_LOCKS | FUSE_CAP_SPLICE_MOVE |

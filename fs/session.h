@@ -51,7 +51,8 @@ struct session {
 	struct inode *root; /* referenced while mounted */
 	struct session_loop *loops;
 	unsigned loop_count;
-	bool is_setxattr_ext, has_killpriv; /* granted by the kernel; set at INIT */
+	/* Granted by the kernel; set at INIT. */
+	bool is_setxattr_ext, has_killpriv, kernel_owns_times;
 	_Atomic bool is_stopping;
 	_Atomic uint64_t ops; /* begun and not ended */
 	_Atomic uint32_t loops_running;

@@ -33,8 +33,8 @@ fingerprint() { # DIR
 			sed 's/^\(.*\) d \([0-9]* [0-9]* [0-9]* [0-9]*\) [0-9]* /\1 d \2 - /'
 		find . -type f -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum
 		find . \( -type b -o -type c \) -exec stat -c '%n %t %T' {} + | LC_ALL=C sort
-		getfattr -R -h -d -m - . 2>/dev/null
-		getfacl -R -p -s . 2>/dev/null
+		find . -print0 | LC_ALL=C sort -z | xargs -0 getfattr -h -d -m - 2>/dev/null
+		find . ! -type l -print0 | LC_ALL=C sort -z | xargs -0 getfacl -p -s 2>/dev/null
 	)
 }
 
@@ -87,8 +87,10 @@ if need chattr lsattr; then
 	must_fail mv "$MNT/fixed" "$MNT/moved" 2>/dev/null
 fi
 mkdir -m 1777 "$MNT/tmp"
-setpriv --reuid 1000 --regid 1000 --clear-groups touch "$MNT/tmp/of-1000"
-must_fail setpriv --reuid 1001 --regid 1001 --clear-groups rm -f "$MNT/tmp/of-1000" 2>/dev/null
+cd "$MNT" # others cannot go through $TMPDIR
+setpriv --reuid 1000 --regid 1000 --clear-groups touch tmp/of-1000
+must_fail setpriv --reuid 1001 --regid 1001 --clear-groups rm -f tmp/of-1000 2>/dev/null
+cd /
 
 step 'tar with attributes, ACLs and holes'
 mkdir -p "$work/tree/sub"
