@@ -33,30 +33,25 @@ void applier_kick_locked(struct sequencer *s)
 
 /* ---- checkpoint ---- */
 
-int applier_checkpoint(struct sequencer *s)
+void applier_checkpoint(struct sequencer *s)
 {
 	int r = index_checkpoint(s->set.index);
-	const char *what = r < 0 ? "index-checkpoint" : "journal-drop";
 
-	if (r == 0)
-		r = journal_drop(s->set.journal, index_durable_seq(s->set.index));
-	if (r < 0 && !s->is_checkpoint_failing)
-		log_warn("checkpoint-failed", "what=%s error=%s next=\"tried again\"", what,
-			 err_name(r));
-	s->is_checkpoint_failing = r < 0;
-	return r;
+	if (r < 0) {
+		log_warn("index-checkpoint-failed", "error=%s next=\"tried again\"", err_name(r));
+		return;
+	}
+	r = journal_drop(s->set.journal, index_durable_seq(s->set.index));
+	if (r < 0)
+		log_warn("journal-drop-failed", "error=%s next=\"tried again\"", err_name(r));
 }
 
 static void checkpoint_locked(struct sequencer *s)
 {
-	int r;
-
 	s->since_checkpoint = 0;
 	lock_drop(&s->lock);
-	r = applier_checkpoint(s);
+	applier_checkpoint(s);
 	lock_take(&s->lock);
-	if (r < 0)
-		s->since_checkpoint++; /* so that it is tried again when nothing else happens */
 }
 
 /* ---- applying ---- */

@@ -12,8 +12,10 @@ lib_store_a_SOURCES = \
 	src/store/check.c \
 	src/store/chunk.c \
 	src/store/chunk.h \
+	src/store/copies.c \
 	src/store/dedup.c \
 	src/store/dedup.h \
+	src/store/fetch.c \
 	src/store/inode.c \
 	src/store/inode.h \
 	src/store/journal.c \
@@ -23,6 +25,8 @@ lib_store_a_SOURCES = \
 	src/store/journal_format.c \
 	src/store/journal_format.h \
 	src/store/journal_replay.c \
+	src/store/keeper.c \
+	src/store/keeper.h \
 	src/store/names.c \
 	src/store/names.h \
 	src/store/names_attr.c \
@@ -35,6 +39,8 @@ lib_store_a_SOURCES = \
 	src/store/policy.c \
 	src/store/policy.h \
 	src/store/protection.c \
+	src/store/provider.c \
+	src/store/provider.h \
 	src/store/reader.c \
 	src/store/reader.h \
 	src/store/reader_load.c \
@@ -42,6 +48,7 @@ lib_store_a_SOURCES = \
 	src/store/reader_private.h \
 	src/store/reclaim.c \
 	src/store/reclaim.h \
+	src/store/repair.c \
 	src/store/sequencer.c \
 	src/store/sequencer.h \
 	src/store/sequencer_private.h \
@@ -57,7 +64,9 @@ lib_store_a_SOURCES = \
 	src/store/superblock_io.c \
 	src/store/superblock_io.h \
 	src/store/syncer.c \
+	src/store/transfer.c \
 	src/store/transfer.h \
+	src/store/transfer_private.h \
 	src/store/vxattr.c \
 	src/store/vxattr.h \
 	src/store/writer.c \

@@ -65,7 +65,6 @@ struct sequencer {
 	struct cond wake_applier;
 	struct cond applied_moved; /* a round ended, or a batch was applied */
 	struct record *apply_batch[APPLY_BATCH_RECORDS]; /* applier's */
-	bool is_checkpoint_failing;                      /* applier's */
 
 	pthread_t threads[3];
 	unsigned thread_count;
@@ -108,8 +107,8 @@ void applier_kick_locked(struct sequencer *s);
 /* As syncer_wait_locked. */
 int applier_wait_locked(struct sequencer *s, uint64_t seq, bool is_retry);
 void *applier_run(void *sequencer);
-/* Checkpoint, then drop journal files; applier, or after its end.  A failure is logged once. */
-int applier_checkpoint(struct sequencer *s);
+/* Checkpoint, then drop journal files; applier, or after its end. */
+void applier_checkpoint(struct sequencer *s);
 
 /* The error that a new request is told, 0 when all is well. */
 static inline int sequencer_failing_locked(const struct sequencer *s)

@@ -693,6 +693,7 @@ static int open_transfer(struct store *store, struct buf *why)
 	struct transfer_settings settings = {
 		.config = store->config,
 		.fs_id = store->fs_id,
+		.keyring = store->keyring,
 		.index = store->index,
 		.sequencer = store->sequencer,
 		.spool = store->spool,

@@ -19,6 +19,7 @@ struct transfer;
 struct transfer_settings {
 	const struct config *config;
 	const uint8_t *fs_id; /* 16 bytes */
+	struct keyring *keyring; /* borrowed: whole objects are authenticated before they are copied */
 	struct index *index;
 	struct sequencer *sequencer;
 	struct spool *spool;
@@ -29,13 +30,26 @@ struct transfer_settings {
 	void *ctx;
 };
 
-/* Opens every provider without I/O; a provider that is away is away, not an error. */
+/*
+ * Opens every provider without I/O on it; a provider that is away is away, not an error.  After the
+ * replay of the journal: provider numbers come from the index.  Providers that the index knows and
+ * the configuration does not stay known, as absent.  -ENOMEM; of backend_open, with `why`.
+ */
 int transfer_open(const struct transfer_settings *settings, struct buf *why, struct transfer **out);
-/* Loads owed copies from the index and begins.  After spool_recover. */
+/*
+ * Begins: owed copies are paged in from the index in the background, sealed shards without copies
+ * get placed, and when the providers are others than last time every shard is judged again.
+ * After spool_recover.
+ */
 int transfer_start(struct transfer *transfer, struct index_reader *reader);
-/* Stops starting requests, waits for those in flight, ends the threads. */
+/*
+ * Makes the copies that are queued to providers that are present, for at most
+ * TRANSFER_DRAIN_MS; then stops starting requests, cancels those in flight and waits for them, ends
+ * the threads.  What is still owed stays so in the index.  Waiters are told -ECANCELED.  Accepts NULL.
+ */
+#define TRANSFER_DRAIN_MS 10000u
 void transfer_stop(struct transfer *transfer);
-void transfer_close(struct transfer *transfer);
+void transfer_close(struct transfer *transfer); /* accepts NULL */
 
 /* A sealed shard needs copies: chooses places, journals pending copies, queues.  Any thread. */
 void transfer_add(struct transfer *transfer, const struct shard_row *shard);
@@ -43,13 +57,27 @@ void transfer_add(struct transfer *transfer, const struct shard_row *shard);
 /*
  * transfer_fetch - bytes [off, off+len) of a shard's object, from the best copy; the next one is
  * asked when one fails or is late.  `check` judges the bytes (authenticates): a copy whose bytes it
- * refuses is marked corrupt and another asked.  -EIO: no good copy reachable.  Waits.
+ * refuses is marked corrupt and another asked (by one thread at a time).  Copies that are not known
+ * to be good are asked last.  -EIO: no good copy reachable.  Waits.
+ * Bad copies are rewritten from a good one in the background.
  */
 int transfer_fetch(struct transfer *transfer, struct index_reader *reader,
 		   const struct shard_row *shard, uint32_t off, uint32_t len,
 		   int (*check)(void *ctx, struct bytes bytes), void *ctx, struct buf *out);
 
-/* The shard has at least `copies` acknowledged copies (0: what its policy asks): tells the waiter. */
+/*
+ * transfer_verify_shard - reads back every copy of a sealed shard and authenticates all of it:
+ * states become verified, corrupt or missing (and those are repaired later).  *bad: how many are not
+ * good.  Copies at providers that do not answer keep their state and are not counted.
+ * -ENOENT: no such shard.  Waits.
+ */
+int transfer_verify_shard(struct transfer *transfer, struct index_reader *reader,
+			  uint64_t shard_no, unsigned *good, unsigned *bad);
+
+/*
+ * The shard has at least `copies` acknowledged copies (0: what its policy asks): tells the waiter.
+ * -ENOENT: no such shard; -ECANCELED: transfer stops; -ENOMEM.  Any thread.
+ */
 void transfer_when_copied(struct transfer *transfer, uint64_t shard_no, unsigned copies,
 			  struct waiter *waiter);
 
@@ -69,7 +97,10 @@ void transfer_provider_status(struct transfer *transfer, unsigned i, struct prov
 unsigned transfer_facts(struct transfer *transfer, struct provider_facts *out, unsigned out_max);
 /* Look again at providers that are away, now. */
 void transfer_probe(struct transfer *transfer);
-/* A policy changed: shards of this root are judged again (in the background). */
+/*
+ * A policy changed: shards of this root are judged again (in the background), copies that are
+ * missing are queued.  Superfluous copies are kept: nothing is deleted here.  Root 0: all shards.
+ */
 void transfer_policy_changed(struct transfer *transfer, uint64_t policy_root);
 
 #endif

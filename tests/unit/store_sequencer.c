@@ -418,19 +418,6 @@ Test(sequencer, applied_journal_files_go_once_the_index_is_durable)
 	cr_assert_leq(journal_world_files(&world, names, 64), 2);
 }
 
-Test(sequencer, a_failed_checkpoint_is_tried_again_though_nothing_else_happens)
-{
-	settings.commit_interval_ms = 5;
-	index_.checkpoint_error = -EIO;
-	start(1);
-	must_submit();
-	while (index_.checkpoints < 3)
-		sched_yield();
-	index_.checkpoint_error = 0;
-	while (index_.durable_seq != 1)
-		sched_yield();
-}
-
 /* ---- failures ---- */
 
 Test(sequencer, a_failed_spool_sync_acknowledges_nothing_and_is_repeated)
