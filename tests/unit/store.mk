@@ -13,6 +13,8 @@ bin_unit_store_data_SOURCES = \
 	tests/lib/data_world.c \
 	tests/lib/data_world.h \
 	tests/lib/pack_sample.h \
+	tests/unit/store_cache.c \
+	tests/unit/store_chunk.c \
 	tests/unit/store_dedup.c \
 	tests/unit/store_pack.c \
 	tests/unit/store_spool.c
