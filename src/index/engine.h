@@ -92,7 +92,7 @@ struct engine_ops {
 			     engine_visit_extent visit, void *ctx);
 	int (*last_extent_end)(struct engine_conn *conn, uint64_t ino, uint64_t *end); /* 0: none */
 	int (*find_chunk)(struct engine_conn *conn, const struct chunk_id *id,
-			  struct chunk_row *out); /* -ENOENT; the lowest number that has the name */
+			  struct chunk_row *out); /* -ENOENT; the highest number that has the name */
 	int (*get_chunk)(struct engine_conn *conn, uint64_t chunk_no, struct chunk_row *out);
 	int (*list_chunks)(struct engine_conn *conn, uint64_t shard_no, uint64_t after,
 			   size_t count_max, struct chunk_list *out);

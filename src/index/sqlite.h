@@ -68,7 +68,7 @@
 	X(DEL_EXTENTS, "DELETE FROM extent WHERE ino=? AND off>=? AND off<?")                      \
 	X(FIND_CHUNK, "SELECT c.chunk_no,refs,shard_no,record_no,off,stored_len,raw_len,id "       \
 		      "FROM chunk_name n CROSS JOIN chunk c ON c.chunk_no=n.chunk_no "             \
-		      "WHERE prefix=? AND id=? ORDER BY n.chunk_no LIMIT 1")                       \
+		      "WHERE prefix=? AND id=? ORDER BY n.chunk_no DESC LIMIT 1")                       \
 	X(GET_CHUNK, "SELECT " SQL_CHUNK_COLUMNS " FROM chunk WHERE chunk_no=?")                   \
 	X(LIST_CHUNKS, "SELECT " SQL_CHUNK_COLUMNS " FROM chunk INDEXED BY chunk_by_shard "        \
 		       "WHERE shard_no=? AND chunk_no>? ORDER BY chunk_no LIMIT ?")                \

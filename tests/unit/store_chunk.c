@@ -94,6 +94,7 @@ Test(store_chunk, a_hit_counts_only_on_the_spool_or_a_good_copy, .timeout = 60)
 	cr_assert_neq(a.chunk_no, b.chunk_no);
 	chunk_unpin(&world.chunks, b.chunk_no);
 	a = b;
+	data_wait_applied(&world);
 	b = put(worker, 1, 1, 5000, &is_new);
 	cr_assert(!is_new, "the new one counts from now on");
 	cr_assert_eq(a.chunk_no, b.chunk_no);
