@@ -110,7 +110,7 @@ static struct known_shard *shard_replace_locked(struct reader *reader, uint64_t 
 			continue;
 		shard->refs = 1;
 		shard->shard_no = shard_no;
-		shard->fetch_next = shard->fetch_window = 0;
+		shard->fetch_off = shard->fetch_next = shard->fetch_window = 0;
 		shard->keys = *keys;
 		list_remove(&shard->lru);
 		list_push_front(&reader->shards_lru, &shard->lru);
@@ -299,14 +299,16 @@ static uint32_t fetch_len(struct load *load, const struct shard_row *row)
 	uint64_t len, left;
 	LOCK_SCOPE(&load->reader->shards_lock);
 
-	if (shard->fetch_window > 0 && chunk->off >= shard->fetch_next &&
-	    chunk->off - shard->fetch_next <= shard->fetch_window)
+	/* behind the last range's begin, not far from its end (which may have cut this record) */
+	if (shard->fetch_window > 0 && chunk->off > shard->fetch_off &&
+	    chunk->off <= (uint64_t)shard->fetch_next + shard->fetch_window)
 		shard->fetch_window = MIN(FETCH_BYTES_MAX, shard->fetch_window * 2);
 	else
 		shard->fetch_window = FETCH_BYTES_MIN;
 	len = MAX(chunk->stored_len, shard->fetch_window);
 	left = row->object_len > chunk->off ? row->object_len - chunk->off : 0;
 	len = MAX(MIN(len, left), chunk->stored_len);
+	shard->fetch_off = chunk->off;
 	shard->fetch_next = (uint32_t)MIN(chunk->off + len, UINT32_MAX);
 	return (uint32_t)len;
 }

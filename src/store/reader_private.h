@@ -52,7 +52,8 @@ struct known_shard {
 	struct list lru;       /* reader->shards_lock */
 	uint32_t refs;	       /* same */
 	uint64_t shard_no;     /* 0: free */
-	uint32_t fetch_next;   /* same: where a fetch in sequence would begin */
+	uint32_t fetch_off;    /* same: where the last fetch began */
+	uint32_t fetch_next;   /* same: where it ended */
 	uint32_t fetch_window; /* same */
 	struct pack_keys keys; /* fixed while referenced */
 };

@@ -17,6 +17,7 @@ bin_unit_store_data_SOURCES = \
 	tests/unit/store_chunk.c \
 	tests/unit/store_dedup.c \
 	tests/unit/store_pack.c \
+	tests/unit/store_reader.c \
 	tests/unit/store_spool.c
 bin_unit_store_data_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_store_data_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
