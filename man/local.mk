@@ -9,3 +9,5 @@ dist_man_MANS += man/shardfs-xattr.7
 dist_man_MANS += man/shardfs-backend-dir.7
 dist_man_MANS += man/shardfs.yaml.5
 dist_man_MANS += man/shardfs-format.5
+dist_man_MANS += man/mount.shardfs.8
+dist_man_MANS += man/shardfs.8
