@@ -58,3 +58,7 @@ bin_stress_sequencer_LDADD = $(STORE_LIBS)
 STRESS_TESTS += bin/stress/dedup
 bin_stress_dedup_SOURCES = tests/stress/dedup_stress.c
 bin_stress_dedup_LDADD = $(STORE_LIBS)
+
+STRESS_TESTS += bin/stress/spool
+bin_stress_spool_SOURCES = tests/stress/spool_stress.c
+bin_stress_spool_LDADD = $(STORE_LIBS)
