@@ -65,6 +65,7 @@ diff -r "$SHARDFS_SRCDIR/src" "$MNT/src"
 
 # A second file system, with a passphrase of its own, beside the first.
 printf 'correct horse battery staple' >"$TMPDIR/words"
+chmod 0600 "$TMPDIR/words"
 SHARDFS_HOME=$TMPDIR/home2 SHARDFS_PASSPHRASE_FILE=$TMPDIR/words quickstart "$TMPDIR/mnt2"
 [ ! -e "$TMPDIR/home2/passphrase" ]
 echo second >"$TMPDIR/mnt2/file"
@@ -73,6 +74,11 @@ echo second >"$TMPDIR/mnt2/file"
 fs_umount "$TMPDIR/mnt2"
 must_fail env SHARDFS_HOME="$TMPDIR/home2" SHARDFS_PASSPHRASE_FILE="$TMPDIR/nowhere" \
 	"$SHARDFS_SRCDIR/quickstart" "$TMPDIR/mnt2"
+chmod 0644 "$TMPDIR/words"
+SHARDFS_HOME=$TMPDIR/home3 SHARDFS_PASSPHRASE_FILE=$TMPDIR/words quickstart "$TMPDIR/mnt2"
+[ "$(stat -c %a "$TMPDIR/home3/passphrase")" = 600 ]
+cmp "$TMPDIR/words" "$TMPDIR/home3/passphrase"
+fs_umount "$TMPDIR/mnt2"
 # Something else at DIR stays.
 must_fail quickstart /proc
 must_fail env SHARDFS_HOME="$TMPDIR/home2" SHARDFS_PASSPHRASE_FILE="$TMPDIR/words" \

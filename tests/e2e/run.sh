@@ -52,6 +52,7 @@ run_one() { # FILE
 	log=$logs/$name.log
 	limit=$(sed -n '1,20s/^# time-limit: *\([0-9]*\).*/\1/p' "$test")
 	dir=$(mktemp -d "$base/shardfs-e2e.XXXXXX") || exit 1
+	chmod 0755 "$dir" # tests act as other users too
 	SHARDFS_E2E_DIR=$dir TMPDIR=$dir setsid -w timeout -k 10 "${limit:-120}" \
 		bash "$test" >"$log" 2>&1 </dev/null
 	rc=$?
@@ -73,7 +74,7 @@ run_one() { # FILE
 		echo "FAIL e2e/$name ($((SECONDS - start)) s, exit $rc)"
 		tail -n 50 "$log" | sed 's/^/    /'
 		# The daemons' own words are in files of the test.
-		find "$dir" -xdev -name '*.log' -size +0 2>/dev/null | while read -r file; do
+		find "$dir" -xdev -name '*.log' ! -name config.log -size +0 2>/dev/null | while read -r file; do
 			echo "    --- ${file#"$dir"/}"
 			tail -n 30 "$file" | sed 's/^/    /'
 			cp "$file" "$logs/$name.$(basename "$file")"
