@@ -194,7 +194,7 @@ static unsigned lane_load(const struct lane *lane)
 /* NULL: no memory or no room; the lane will page it in. */
 static struct copy_job *job_new(struct shard_job *shard, struct lane *lane)
 {
-	struct copy_job *job = lane_load(lane) < LANE_QUEUE_MAX ? mem_alloc(sizeof(*job)) : NULL;
+	struct copy_job *job = lane_load(lane) < lane->transfer->queue_max ? mem_alloc(sizeof(*job)) : NULL;
 
 	if (!job) {
 		lane->is_overflown = lane->is_page_again = true;
@@ -804,10 +804,10 @@ bool copies_page(struct transfer *transfer)
 		struct lane *lane = &transfer->lanes[i];
 
 		if (!lane->is_overflown || !lane->provider.backend ||
-		    lane_load(lane) > LANE_QUEUE_MAX / 4)
+		    lane_load(lane) > transfer->queue_max / 4)
 			continue;
 		if (lane_page(transfer, lane) == 0 && lane->is_overflown &&
-		    lane_load(lane) <= LANE_QUEUE_MAX / 4)
+		    lane_load(lane) <= transfer->queue_max / 4)
 			has_more = true;
 	}
 	return has_more;

@@ -182,6 +182,7 @@ int transfer_open(const struct transfer_settings *settings, struct buf *why, str
 	if (!transfer)
 		return -ENOMEM;
 	transfer->settings = *settings;
+	transfer->queue_max = LANE_QUEUE_MAX;
 	memcpy(transfer->fs_id, settings->fs_id, sizeof(transfer->fs_id));
 	lock_init(&transfer->lock, LOCK_TRANSFER);
 	cond_init(&transfer->changed);

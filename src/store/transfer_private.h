@@ -131,6 +131,7 @@ struct transfer {
 	struct lane *lanes; /* LANES_MAX; fixed from transfer_open on */
 	unsigned lane_count;
 	bool has_new_providers;
+	unsigned queue_max; /* LANE_QUEUE_MAX; less in tests */
 	struct keeper *keeper;
 	int chore_repair, chore_source, chore_superblock;
 	atomic_bool is_stopping; /* fetches in the background give up */

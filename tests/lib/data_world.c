@@ -5,7 +5,7 @@
 #include "store/sequencer.h"
 #include "util/map.h"
 
-#include <criterion/criterion.h>
+#include "tests/lib/check.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

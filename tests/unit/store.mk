@@ -2,6 +2,12 @@
 # Pattern and rules: tests/unit/util.mk.
 UNIT_TESTS += bin/unit/store_copies
 bin_unit_store_copies_SOURCES = \
+	tests/fault/store_transfer.c \
+	tests/lib/check.h \
+	tests/lib/copies_world.c \
+	tests/lib/copies_world.h \
+	tests/lib/data_world.c \
+	tests/lib/data_world.h \
 	tests/property/store_placement.c \
 	tests/unit/store_policy.c
 bin_unit_store_copies_CPPFLAGS = $(UNIT_CPPFLAGS)
@@ -10,6 +16,7 @@ bin_unit_store_copies_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
 # Bytes: pack, spool, dedup, chunk, cache, reader.
 UNIT_TESTS += bin/unit/store_data
 bin_unit_store_data_SOURCES = \
+	tests/lib/check.h \
 	tests/lib/data_world.c \
 	tests/lib/data_world.h \
 	tests/lib/pack_sample.h \
