@@ -570,7 +570,8 @@ int spool_map(struct spool *spool, uint64_t shard_no, struct bytes *object, void
 	mapping = mem_alloc(sizeof(*mapping));
 	if (!mapping)
 		return -ENOMEM;
-	ptr = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
+	/* populated: a write(2) from pages that are not mapped yet copies them twice */
+	ptr = mmap(NULL, len, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (ptr == MAP_FAILED) {
 		r = -errno;
 		mem_free(mapping);
