@@ -120,6 +120,7 @@ static void *ticker_thread(void *arg)
 		writer->is_pressed = false;
 		lock_drop(&writer->lock);
 		push_idle(writer, is_short);
+		writer_trim_pool(writer);
 		writer_unpark(writer);
 		lock_take(&writer->lock);
 		/* parked, and the codec has nothing: come again at once */
@@ -230,6 +231,7 @@ int writer_start(const struct writer_settings *settings, struct writer **out)
 		return -ENOMEM;
 	writer->settings = *settings;
 	writer->chunk_max = chunker_get_params(settings->chunker).max_bytes;
+	writer->free_big_max = (unsigned)(settings->dirty_bytes_max / (4 * MIB));
 	lock_init(&writer->lock, LOCK_WRITER);
 	cond_init(&writer->work);
 	cond_init(&writer->tick);

@@ -71,7 +71,7 @@ struct writer {
 	struct list ready_cut, ready_code;
 	struct list dirty;
 	struct list free_big; /* pool of big buffers, linked through their first bytes */
-	unsigned free_big_count;
+	unsigned free_big_count, free_big_max; /* as many as the bound on dirty bytes lets live */
 	struct waiter *parked, **parked_end;
 	uint64_t runs_in_codec;
 	bool is_stopping, is_pressed;
@@ -104,6 +104,8 @@ void writer_close_filling(struct writer *writer, struct inode *inode);
 /* Drops unpushed bytes at or beyond size if that is possible now. */
 void writer_cut_filling(struct writer *writer, struct inode *inode, uint64_t size);
 void writer_run_free(struct writer *writer, struct run *run); /* no lock */
+/* Gives the pool's buffers back while nothing is dirty.  No lock. */
+void writer_trim_pool(struct writer *writer);
 /* Tells those writes that waited for memory, if there is room now.  No lock. */
 void writer_unpark(struct writer *writer);
 

@@ -15,7 +15,6 @@
 #define RUN_BYTES_MAX ((uint32_t)(4 * MIB)) /* what writes put into one run */
 #define RUN_SMALL_MAX ((uint32_t)(64 * KIB))
 #define RUN_SMALL_MIN ((uint32_t)(4 * KIB))
-#define FREE_BIG_MAX  4u
 
 static struct counter writer_runs = COUNTER_INIT("writer_runs", "runs of dirty bytes pushed");
 COUNTER_REGISTER(writer_runs)
@@ -44,7 +43,7 @@ static uint8_t *big_take(struct writer *writer)
 static void big_give(struct writer *writer, uint8_t *data)
 {
 	lock_take(&writer->lock);
-	if (writer->free_big_count < FREE_BIG_MAX) {
+	if (writer->free_big_count < writer->free_big_max) {
 		struct list *node = (struct list *)(void *)data;
 
 		list_push_back(&writer->free_big, node);
@@ -53,6 +52,20 @@ static void big_give(struct writer *writer, uint8_t *data)
 	}
 	lock_drop(&writer->lock);
 	mem_free(data);
+}
+
+void writer_trim_pool(struct writer *writer)
+{
+	struct list freed = LIST_INIT(freed);
+
+	lock_take(&writer->lock);
+	if (list_is_empty(&writer->dirty)) {
+		list_splice_back(&freed, &writer->free_big);
+		writer->free_big_count = 0;
+	}
+	lock_drop(&writer->lock);
+	list_for_each(pos, &freed)
+		mem_free(pos);
 }
 
 /* Tells those writes that waited for memory, if there is room now. */
