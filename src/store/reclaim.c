@@ -18,6 +18,7 @@
 
 #define ORPHANS_PAGE  256u
 #define BATCH_EXTENTS 2048u
+#define GATHER_MS     200u /* orphans come in crowds (rm -r): one record takes many of them */
 
 struct reclaim {
 	struct index *index;
@@ -25,7 +26,7 @@ struct reclaim {
 	struct inode_table *inodes;
 	struct index_reader *reader;
 	struct lock lock; /* LOCK_KEEPER: guards the two below */
-	struct cond wake;
+	struct cond wake, stop;
 	bool is_stopping, is_woken;
 	pthread_t thread;
 };
@@ -129,6 +130,7 @@ static void *reclaim_thread(void *arg)
 			cond_wait(&reclaim->wake, &reclaim->lock);
 			continue;
 		}
+		cond_wait_ms(&reclaim->stop, &reclaim->lock, GATHER_MS);
 		reclaim->is_woken = false;
 		lock_drop(&reclaim->lock);
 		reclaim_all(reclaim);
@@ -157,6 +159,7 @@ int reclaim_start(struct index *index, struct sequencer *sequencer, struct inode
 	}
 	lock_init(&reclaim->lock, LOCK_KEEPER);
 	cond_init(&reclaim->wake);
+	cond_init(&reclaim->stop);
 	r = thread_start(&reclaim->thread, "reclaim", reclaim_thread, reclaim);
 	if (r < 0) {
 		index_reader_close(reclaim->reader);
@@ -174,10 +177,12 @@ void reclaim_stop(struct reclaim *reclaim)
 	lock_take(&reclaim->lock);
 	reclaim->is_stopping = true;
 	cond_wake_all(&reclaim->wake);
+	cond_wake_all(&reclaim->stop);
 	lock_drop(&reclaim->lock);
 	pthread_join(reclaim->thread, NULL);
 	index_reader_close(reclaim->reader);
 	cond_release(&reclaim->wake);
+	cond_release(&reclaim->stop);
 	lock_release(&reclaim->lock);
 	mem_free(reclaim);
 }
