@@ -283,6 +283,7 @@ static int sorted_nodes(const struct map *map, int (*compare)(const void *a, con
 	}
 DEFINE_COMPARE(compare_inodes, inode_node, row.ino)
 DEFINE_COMPARE(compare_chunks, chunk_node, row.chunk_no)
+DEFINE_COMPARE(compare_shards, shard_node, row.shard_no)
 
 static int compare_chunk_names(const void *a, const void *b)
 {
@@ -382,17 +383,19 @@ static int flush_chunks(struct apply *apply)
 
 static int flush_shards(struct apply *apply)
 {
-	int r = 0;
+	struct map_node **nodes = NULL;
+	size_t count = 0;
+	int r = sorted_nodes(&apply->shards, compare_shards, &nodes, &count);
 
-	for (struct map_node *at = map_iterate(&apply->shards, NULL); at != NULL && r == 0;
-	     at = map_iterate(&apply->shards, at)) {
-		struct shard_node *node = container_of(at, struct shard_node, node);
+	for (size_t i = 0; i < count && r == 0; i++) {
+		struct shard_node *node = container_of(nodes[i], struct shard_node, node);
 
 		if (node->exists && node->is_dirty)
 			r = apply->conn->ops->put_shard(apply->conn, &node->row);
 		node->is_stored = node->exists;
 		node->is_dirty = false;
 	}
+	mem_free(nodes);
 	return r;
 }
 
