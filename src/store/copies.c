@@ -23,6 +23,7 @@
 
 #include "util/clock.h"
 #include "util/err.h"
+#include "util/hook.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -303,7 +304,13 @@ int copies_flush(struct transfer *transfer, uint64_t now_ms)
 	if (record)
 		for (size_t i = 0; i < count; i++)
 			record_put_copy(record, &transfer->changes[i].row);
-	r = record ? sequencer_submit(transfer->settings.sequencer, record, &seq) : -ENOMEM;
+	r = record ? HOOK("copies-note-before") : -ENOMEM;
+	if (r == 0)
+		r = sequencer_submit(transfer->settings.sequencer, record, &seq);
+	else
+		record_free(record);
+	if (r == 0)
+		r = HOOK("copies-note-after");
 	if (r < 0) {
 		if (transfer->flush_at_ms == 0)
 			log_warn("copies-not-journalled", "count=%zu error=%s next=\"tried again\"",
@@ -581,7 +588,9 @@ static void job_send(struct copy_job *job, uint64_t now_ms)
 	job->shard->sending++;
 	job->req = (struct backend_req){
 		.op = BACKEND_PUT, .key = job->key, .body = job->shard->object, .done = put_done};
-	r = backend_submit(lane->provider.backend, &job->req);
+	r = HOOK("copy-put-before");
+	if (r == 0)
+		r = backend_submit(lane->provider.backend, &job->req);
 	if (r < 0) { /* not taken: no answer will come */
 		job->req.error = r;
 		put_done(&job->req);
