@@ -69,3 +69,13 @@ bin_stress_dedup_LDADD = $(STORE_LIBS)
 STRESS_TESTS += bin/stress/spool
 bin_stress_spool_SOURCES = tests/stress/spool_stress.c
 bin_stress_spool_LDADD = $(STORE_LIBS)
+
+STRESS_TESTS += bin/stress/transfer
+bin_stress_transfer_SOURCES = \
+	tests/lib/check.h \
+	tests/lib/copies_world.c \
+	tests/lib/copies_world.h \
+	tests/lib/data_world.c \
+	tests/lib/data_world.h \
+	tests/stress/transfer_stress.c
+bin_stress_transfer_LDADD = $(STORE_LIBS)
