@@ -6,6 +6,7 @@ bin_unit_store_copies_SOURCES = \
 	tests/lib/check.h \
 	tests/lib/copies_world.c \
 	tests/lib/copies_world.h \
+	tests/fault/store_data.c \
 	tests/lib/data_world.c \
 	tests/lib/data_world.h \
 	tests/property/store_placement.c \
@@ -17,6 +18,7 @@ bin_unit_store_copies_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
 UNIT_TESTS += bin/unit/store_data
 bin_unit_store_data_SOURCES = \
 	tests/lib/check.h \
+	tests/fault/store_data.c \
 	tests/lib/data_world.c \
 	tests/lib/data_world.h \
 	tests/lib/pack_sample.h \
