@@ -81,3 +81,7 @@ bin_stress_transfer_SOURCES = \
 	tests/lib/data_world.h \
 	tests/stress/transfer_stress.c
 bin_stress_transfer_LDADD = $(STORE_LIBS)
+
+STRESS_TESTS += bin/stress/reader
+bin_stress_reader_SOURCES = tests/stress/reader_stress.c
+bin_stress_reader_LDADD = $(STORE_LIBS)
