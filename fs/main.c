@@ -30,6 +30,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,6 +40,7 @@
 #define EXIT_FAILED	0x01
 #define EXIT_USAGE	2
 #define LOCK_WAIT_MS	60000 /* for a daemon of the same file system that is ending */
+#define DEAD_MOUNT	"%s: a dead mount is there; clear it with: umount -l %s"
 #define UNMOUNT_WAIT_MS 5000  /* for programs that still hold files */
 
 struct run_settings {
@@ -198,6 +200,14 @@ static bool read_mount_line(FILE *file, struct mount_line *out)
 	return is_read;
 }
 
+/* The kernel still answers stat(2) for a mount whose daemon was killed, but not statfs(2). */
+static bool is_dead(const char *path)
+{
+	struct statvfs st;
+
+	return statvfs(path, &st) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
 /* Whether this configuration is mounted somewhere; complains when DIR is taken. */
 static int look_at_mounts(const struct run_settings *run, bool *is_mounted)
 {
@@ -214,6 +224,10 @@ static int look_at_mounts(const struct run_settings *run, bool *is_mounted)
 	mem_free(line);
 	if (file)
 		fclose(file);
+	if (is_taken && is_dead(run->mount_point)) {
+		complain(DEAD_MOUNT, run->mount_point, run->mount_point);
+		return -EBUSY;
+	}
 	if (is_taken) {
 		complain("%s: something is mounted there already; unmount it, or choose another "
 			 "directory", run->mount_point);
@@ -233,8 +247,7 @@ static int find_paths(struct run_settings *run)
 	}
 	if (stat(run->dir_arg, &st) < 0) {
 		if (errno == ENOTCONN)
-			complain("%s: a dead mount is there; clear it with: fusermount3 -uz %s",
-				 run->dir_arg, run->dir_arg);
+			complain(DEAD_MOUNT, run->dir_arg, run->dir_arg);
 		else
 			complain("%s: %s", run->dir_arg, err_sentence(errno));
 		return -ENOTCONN;
@@ -404,7 +417,8 @@ static int run_store(struct run_settings *run, int signal_fd)
 	r = config_load(run->config_path, store_config_checks(), config, &why);
 	if (r < 0) {
 		mem_free(config);
-		return complain("%s", why.len ? buf_str(&why) : err_sentence(r));
+		complain("%s", why.len ? buf_str(&why) : err_sentence(r));
+		return EXIT_USAGE;
 	}
 	if (look_at_mounts(run, &is_mounted) < 0) {
 		config_release(config);

@@ -83,7 +83,7 @@ static int set_virtual(struct op *op, struct index_reader *reader)
 	if (r < 0 && why.len > 0)
 		log_warn("xattr-refused", "inode=%llu reason=" LOG_Q,
 			 (unsigned long long)op->inode->row.ino, buf_str(&why));
-	return r == -EDOM ? -EINVAL : r;
+	return r;
 }
 
 static int run_set(struct op *op, struct index_reader *reader)

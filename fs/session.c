@@ -305,6 +305,8 @@ static void *loop_run(void *arg)
 		break;
 	}
 	op_thread_end();
+	if (!session->is_stopping)
+		session->is_unmounted = true; /* the kernel has said so */
 	if (atomic_fetch_sub(&session->loops_running, 1) == 1 &&
 	    write(session->end_fd, &one, sizeof(one)) < 0)
 		log_error("eventfd-failed", "error=%s", err_name(errno));
@@ -540,6 +542,8 @@ int session_unmount(struct session *session, uint64_t timeout_ms)
 		log_warn("syncfs-failed", "error=%s", err_name(errno));
 	if (umount2(at, MNT_DETACH) < 0)
 		r = -errno;
+	else
+		session->is_unmounted = true;
 	if (fd >= 0) {
 		if (syncfs(fd) < 0)
 			log_warn("syncfs-failed", "error=%s", err_name(errno));
@@ -547,6 +551,7 @@ int session_unmount(struct session *session, uint64_t timeout_ms)
 	}
 	if (r == -EPERM) { /* not root: libfuse asks its helper */
 		fuse_session_unmount(session->se);
+		session->is_unmounted = true;
 		r = 0;
 	}
 	if (r < 0)
@@ -598,7 +603,9 @@ void session_close(struct session *session)
 	pool_stop(session->meta);
 	pool_stop(session->data);
 	if (session->se) {
-		fuse_session_unmount(session->se);
+		/* Whatever is at the mount point now may be somebody else's. */
+		if (!session->is_unmounted)
+			fuse_session_unmount(session->se);
 		fuse_session_destroy(session->se);
 	}
 	handle_free_all(session);

@@ -53,7 +53,7 @@ struct session {
 	unsigned loop_count;
 	/* Granted by the kernel; set at INIT. */
 	bool is_setxattr_ext, has_killpriv, kernel_owns_times;
-	_Atomic bool is_stopping;
+	_Atomic bool is_stopping, is_unmounted;
 	_Atomic uint64_t ops; /* begun and not ended */
 	_Atomic uint32_t loops_running;
 	int end_fd; /* eventfd: readable when the last loop has ended */

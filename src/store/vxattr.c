@@ -17,6 +17,7 @@
 
 #define PROVIDERS_MAX 64
 #define SHARDS_PAGE   256
+#define DEPTH_MAX     65536
 
 struct vxattr {
 	const char *name; /* behind the prefix */
@@ -54,12 +55,66 @@ static bool is_unsettled(struct inode *inode)
 	return inode->write_open_count > 0 || !writer_is_clean(inode);
 }
 
+/* Looks for an unsettled file below a directory. */
+struct unsettled_search {
+	struct store *store;
+	struct index_reader *reader;
+	uint64_t top;
+	bool is_found;
+};
+
+static bool is_below(const struct unsettled_search *search, struct inode *inode)
+{
+	uint64_t ino;
+
+	lock_take(&inode->lock);
+	ino = inode->row.parent;
+	lock_drop(&inode->lock);
+	for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
+		struct inode *at;
+
+		if (ino == search->top)
+			return true;
+		if (ino == INO_ROOT || inode_load(search->store->inodes, search->store->index,
+						  search->reader, ino, &at) < 0)
+			return false;
+		lock_take(&at->lock);
+		ino = at->row.parent;
+		lock_drop(&at->lock);
+		inode_unref(search->store->inodes, at, 1);
+	}
+	return false;
+}
+
+static void look_for_unsettled(void *ctx, struct inode *inode)
+{
+	struct unsettled_search *search = ctx;
+
+	if (!search->is_found && inode_is_regular(inode) && is_unsettled(inode))
+		search->is_found = is_below(search, inode);
+}
+
+static bool has_unsettled(struct store *store, struct index_reader *reader, struct inode *inode)
+{
+	struct unsettled_search search = {
+		.store = store,
+		.reader = reader,
+		.top = inode->row.ino,
+	};
+
+	if (!inode_is_dir(inode))
+		return is_unsettled(inode);
+	inode_table_visit(store->inodes, look_for_unsettled, &search);
+	return search.is_found;
+}
+
 static int get_protection(struct store *store, struct index_reader *reader, struct inode *inode,
 			  struct store_protection *out)
 {
 	int r = store_protection(store, reader, inode, out);
 
-	if (r == 0 && out->worst == PROTECTION_PROTECTED && is_unsettled(inode))
+	if (r == 0 && out->worst == PROTECTION_PROTECTED &&
+	    has_unsettled(store, reader, inode))
 		out->worst = PROTECTION_REPLICATING;
 	return r;
 }
