@@ -20,7 +20,7 @@
  */
 #include "index/sqlite.h"
 
-#include "src/index/schema_sql.h" /* made from schema.sql */
+#include "index/schema_sql.h" /* made from schema.sql */
 #include "util/err.h"
 #include "util/log.h"
 

@@ -21,7 +21,8 @@ has_shards() {
 }
 
 must_fail quickstart
-quickstart --help | grep -q SHARDFS_HOME
+quickstart --help >"$TMPDIR/said"
+grep -q SHARDFS_HOME "$TMPDIR/said"
 
 # The first call makes everything, and the caller of sudo owns the root.
 SUDO_UID=1234 SUDO_GID=1235 quickstart "$MNT" | tee "$TMPDIR/said"
@@ -46,10 +47,12 @@ setpriv --reuid 1234 --regid 1235 --clear-groups touch "$MNT/mine"
 eventually 60 has_shards
 
 # The second call finds it mounted; after umount it mounts what is there.
-quickstart "$MNT" | grep -q 'mounted already'
+quickstart "$MNT" >"$TMPDIR/said"
+grep -q 'mounted already' "$TMPDIR/said"
 fs_umount
 [ -z "$(ls -A "$MNT")" ]
-quickstart "$MNT" | grep -q 'Mounted the file system'
+quickstart "$MNT" >"$TMPDIR/said"
+grep -q 'Mounted the file system' "$TMPDIR/said"
 diff -r "$SHARDFS_SRCDIR/src" "$MNT/src"
 [ "$(stat -c %u:%g "$MNT")" = 1234:1235 ]
 [ "$(cat "$SHARDFS_HOME/passphrase")" = "$passphrase" ]
