@@ -255,27 +255,38 @@ bool copies_has_room(const struct transfer *transfer)
 	return transfer->change_count + PLACEMENT_COPIES_MAX + CHANGES_SPARE <= CHANGES_MAX;
 }
 
-static void change_add(struct transfer *transfer, uint64_t shard_no, uint32_t provider_no,
-		       uint32_t state, struct copy_job *job, int valid_delta)
+static void change_add(struct transfer *transfer, const struct shard_row *shard,
+		       uint32_t provider_no, uint32_t state, struct copy_job *job, int valid_delta)
 {
 	int64_t now = clock_wall().sec;
 
 	assert(transfer->change_count < CHANGES_MAX);
 	transfer->changes[transfer->change_count++] = (struct copy_change){
-		.row = {.shard_no = shard_no,
+		.row = {.shard_no = shard->shard_no,
 			.provider_no = provider_no,
 			.state = state,
 			.changed_sec = now,
 			.verified_sec = state == COPY_VERIFIED ? now : 0},
 		.job = job,
 		.valid_delta = valid_delta,
+		.object_len = shard->object_len,
 	};
+}
+
+static void lane_count_copies(struct lane *lane, int delta, uint64_t object_len)
+{
+	lane->objects += (uint64_t)(int64_t)delta;
+	lane->bytes += (uint64_t)((int64_t)delta * (int64_t)object_len);
 }
 
 static void change_effect(struct transfer *transfer, const struct copy_change *change)
 {
 	struct shard_job *shard = change->job ? change->job->shard
 					      : shard_find(transfer, change->row.shard_no);
+
+	if (change->valid_delta != 0 && change->row.shard_no <= transfer->counted_upto)
+		lane_count_copies(transfer_lane(transfer, change->row.provider_no),
+				  change->valid_delta, change->object_len);
 
 	if (change->job && change->row.state == COPY_PENDING) {
 		job_queue(change->job);
@@ -362,7 +373,7 @@ static void shard_place(struct transfer *transfer, const struct shard_row *row,
 		if ((have && have->state != COPY_NONE) || job_find(shard, lane))
 			continue; /* valid, owed already, or repaired by the keeper */
 		job = job_new(shard, lane);
-		change_add(transfer, row->shard_no, chosen[i], COPY_PENDING, job, 0);
+		change_add(transfer, row, chosen[i], COPY_PENDING, job, 0);
 	}
 	shard_settle(transfer, shard);
 }
@@ -413,8 +424,8 @@ void copies_done(struct transfer *transfer, struct copy_job *job)
 	transfer_turned(transfer, provider_answered(&lane->provider, &job->req, now));
 	job->state = JOB_NOTED;
 	if (job->req.error == 0)
-		change_add(transfer, shard->row.shard_no, lane->provider.row.provider_no,
-			   COPY_PRESENT, job, 1);
+		change_add(transfer, &shard->row, lane->provider.row.provider_no, COPY_PRESENT,
+			   job, 1);
 	else
 		job_failed(transfer, job, now);
 }
@@ -468,6 +479,7 @@ static void mark(struct transfer *transfer, uint64_t shard_no, uint32_t provider
 	struct copy_job *job = NULL;
 	const struct copy_row *row;
 	bool was_valid, is_valid = state == COPY_VERIFIED;
+	struct shard_row shard_row;
 
 	if (index_list_copies(transfer->settings.index, transfer->reader, shard_no, &copies) < 0 ||
 	    is_changing(transfer, shard_no, provider_no) ||
@@ -481,13 +493,17 @@ static void mark(struct transfer *transfer, uint64_t shard_no, uint32_t provider
 		return; /* known already, or still owed */
 	if (shard)
 		job = job_find(shard, transfer_lane(transfer, provider_no));
+	if (!shard && index_get_shard(transfer->settings.index, transfer->reader, shard_no,
+				      &shard_row) < 0)
+		return;
 	if (job && (job->state == JOB_SENDING || job->state == JOB_NOTED))
 		return; /* its answer will say */
 	if (job && job->state == JOB_QUEUED) {
 		tree_remove(&job->lane->queue, &job->node);
 		job->state = JOB_NOTED;
 	}
-	change_add(transfer, shard_no, provider_no, state, job, is_valid - was_valid);
+	change_add(transfer, shard ? &shard->row : &shard_row, provider_no, state, job,
+		   is_valid - was_valid);
 	if (!is_valid)
 		keeper_wake(transfer->keeper, transfer->chore_repair);
 }
@@ -801,6 +817,33 @@ static int lane_page(struct transfer *transfer, struct lane *lane)
 	return 0;
 }
 
+/* Once, for status: who holds how much. */
+static int count_page(struct transfer *transfer)
+{
+	AUTO(shard_list) shards = ROW_LIST_INIT;
+	int r = index_list_shards(transfer->settings.index, transfer->reader,
+				  transfer->counted_upto, SHARD_PAGE, &shards);
+
+	for (size_t i = 0; i < shards.count && r == 0; i++) {
+		AUTO(copy_list) copies = ROW_LIST_INIT;
+		const struct shard_row *shard = &shards.rows[i];
+
+		r = index_list_copies(transfer->settings.index, transfer->reader, shard->shard_no,
+				      &copies);
+		for (size_t j = 0; j < copies.count && r == 0; j++) {
+			struct lane *lane = transfer_lane(transfer, copies.rows[j].provider_no);
+
+			if (lane && copy_is_valid(&copies.rows[j]))
+				lane_count_copies(lane, 1, shard->object_len);
+		}
+		if (r == 0)
+			transfer->counted_upto = shard->shard_no;
+	}
+	if (r == 0 && shards.count < SHARD_PAGE)
+		transfer->counted_upto = UINT64_MAX;
+	return r;
+}
+
 bool copies_page(struct transfer *transfer)
 {
 	bool has_more = false;
@@ -819,6 +862,8 @@ bool copies_page(struct transfer *transfer)
 		    lane_load(lane) <= transfer->queue_max / 4)
 			has_more = true;
 	}
+	if (!has_more && transfer->counted_upto != UINT64_MAX)
+		has_more = count_page(transfer) == 0 && transfer->counted_upto != UINT64_MAX;
 	return has_more;
 }
 

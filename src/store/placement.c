@@ -267,7 +267,8 @@ static unsigned candidates_of(const struct policy *policy, const struct shard_id
 	for (unsigned i = 0; i < MIN(provider_count, (unsigned)PLACEMENT_PROVIDERS_MAX); i++) {
 		uint8_t preference = preference_of(&providers[i], existing, existing_count);
 
-		if (preference == 255 || !policy_allows(policy, providers[i].name))
+		if (preference == 255 || !policy_allows(policy, providers[i].name) ||
+		    (providers[i].weight < 0 && preference > 0))
 			continue;
 		out[count++] = (struct candidate){.facts = &providers[i],
 						  .preference = preference,

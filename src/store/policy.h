@@ -56,7 +56,7 @@ struct provider_facts { /* what placement knows of a provider */
 	const char *name, *vendor, *region, *role;
 	bool is_present;  /* away, forgotten, draining: false */
 	bool takes_new;   /* false: full or draining */
-	double weight;    /* 1.0 default */
+	double weight;    /* 1.0 default; < 0: not to be reached any more, keeps what it has */
 };
 /* 0; -ENOSPC-like refusal as -EDOM with `why` ("copies=5 needs 5 providers; there are 3"). */
 int policy_check(const struct policy *policy, const struct provider_facts *providers,

@@ -17,7 +17,7 @@ void provider_init(struct provider *provider, const struct provider_row *row,
 {
 	*provider = (struct provider){
 		.row = *row,
-		.weight = 1,
+		.weight = backend ? 1 : -1,
 		.backend = backend,
 		.life = backend ? PROVIDER_UNPROVEN : PROVIDER_ABSENT,
 		.pause_ms = PROVIDER_PAUSE_MIN_MS,

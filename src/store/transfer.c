@@ -542,6 +542,8 @@ void transfer_provider_status(struct transfer *transfer, unsigned i, struct prov
 	provider_status_of(&lane->provider, out);
 	out->queued_copies = lane->queued_copies;
 	out->queued_bytes = lane->queued_bytes;
+	out->objects = lane->objects;
+	out->bytes = lane->bytes;
 }
 
 unsigned transfer_facts(struct transfer *transfer, struct provider_facts *out, unsigned out_max)

@@ -87,6 +87,8 @@ struct provider_status {
 	char state[16];  /* ok, slow, erroring, open, failed-over, isolated, draining, stale, absent */
 	char cause[96];  /* of the last failure */
 	bool is_present;
+	/* queued: owed copies in memory (of many more at least so many); objects and bytes: of valid
+	 * copies, counted in the background after the start */
 	uint64_t queued_copies, queued_bytes, inflight, objects, bytes, p95_us;
 	int64_t last_ok_sec;
 	uint64_t total_bytes, free_bytes; /* of the store, as backend_space told; 0: not known */

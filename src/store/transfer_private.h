@@ -109,6 +109,7 @@ struct lane {
 	bool is_page_again; /* and some that the page cursor has passed */
 	uint64_t page_after;
 	_Atomic uint64_t queued_copies, queued_bytes; /* for status; sending ones included */
+	_Atomic uint64_t objects, bytes;	      /* for status: of valid copies */
 	bool was_present;   /* when the last turn was looked at */
 	_Atomic bool wants_superblock; /* look at it: the provider came */
 };
@@ -116,7 +117,8 @@ struct lane {
 struct copy_change {
 	struct copy_row row;
 	struct copy_job *job; /* NULL: a mark */
-	int valid_delta;      /* mark: of the shard's count of valid copies */
+	int valid_delta;      /* of the shard's count of valid copies */
+	uint64_t object_len;
 };
 
 struct scan {
@@ -154,6 +156,8 @@ struct transfer {
 	size_t change_count;
 	uint64_t flush_at_ms; /* journal refused: again at this time */
 	struct scan scan;
+	/* valid copies are counted once in the background; up to this shard changes count too */
+	uint64_t counted_upto; /* UINT64_MAX: all */
 
 	/* repair.c: the chore's own (it runs on one worker at a time) */
 	struct copy_list repairs; /* page being worked on */

@@ -462,6 +462,8 @@ Test(transfer_fault, provider_taken_out_of_the_configuration_counts_as_away, .ti
 {
 	struct copies_world world;
 	struct provider_status status;
+	struct provider_facts facts[5];
+	AUTO(buf) why = BUF_INIT;
 	struct shard_row shard;
 
 	copies_world_init(&world, 3, 3);
@@ -477,5 +479,33 @@ Test(transfer_fault, provider_taken_out_of_the_configuration_counts_as_away, .ti
 	cr_assert_str_eq(status.name, "p3");
 	cr_assert_str_eq(status.state, "absent");
 	cr_assert_eq(copies_judge(&world, &shard), PROTECTION_PROTECTED); /* it still has it */
+	cr_assert_eq(policy_check(&world.policy, facts, transfer_facts(world.transfer, facts, 5),
+				  &why), -EDOM); /* but takes nothing new */
+	copies_world_release(&world);
+}
+
+Test(transfer_fault, providers_are_told_what_they_hold, .timeout = 120)
+{
+	struct copies_world world;
+	struct provider_status status;
+	struct shard_row first, second;
+	unsigned turns = 0;
+
+	copies_world_init(&world, 3, 3);
+	copies_world_start(&world);
+	first = copies_shard(&world, 9000, true);
+	copies_await_valid(&world, first.shard_no, 3);
+	copies_world_restart(&world);
+	copies_world_start(&world);
+	second = copies_shard(&world, 9000, true);
+	copies_await_valid(&world, second.shard_no, 3);
+	do {
+		copies_turn(&world, false, &turns);
+		transfer_provider_status(world.transfer, 1, &status);
+	} while (status.objects != 2);
+	cr_assert_eq(status.bytes, first.object_len + second.object_len);
+	cr_assert_eq(status.queued_copies, 0);
+	cr_assert_str_eq(status.state, "ok");
+	cr_assert(status.last_ok_sec > 0);
 	copies_world_release(&world);
 }
