@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #define INODE_PARTS 64
 
@@ -185,6 +186,16 @@ int inode_add(struct inode_table *table, const struct inode_row *row, struct ino
 	table->count++;
 	*out = inode;
 	return 0;
+}
+
+void inode_set_row(struct inode *inode, const struct inode_row *row)
+{
+	struct inode_row *at = &inode->row;
+	size_t from = offsetof(struct inode_row, uid);
+
+	assert(at->ino == row->ino && offsetof(struct inode_row, mode) < from);
+	__atomic_store_n(&at->mode, row->mode, __ATOMIC_RELAXED);
+	memcpy((char *)at + from, (const char *)row + from, sizeof(*at) - from);
 }
 
 void inode_ref(struct inode *inode, uint64_t count)

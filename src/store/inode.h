@@ -56,14 +56,20 @@ void inode_ref(struct inode *inode, uint64_t count);
 /* May free it and may call reclaim; accepts NULL.  No lock held. */
 void inode_unref(struct inode_table *table, struct inode *inode, uint64_t count);
 
+/*
+ * The number and the type of an inode never change, so row.ino, inode_is_dir() and
+ * inode_is_regular() need no lock; inode_set_row() keeps it so.
+ */
 static inline bool inode_is_dir(const struct inode *inode)
 {
-	return (inode->row.mode & 0170000) == 0040000;
+	return (__atomic_load_n(&inode->row.mode, __ATOMIC_RELAXED) & 0170000) == 0040000;
 }
 static inline bool inode_is_regular(const struct inode *inode)
 {
-	return (inode->row.mode & 0170000) == 0100000;
+	return (__atomic_load_n(&inode->row.mode, __ATOMIC_RELAXED) & 0170000) == 0100000;
 }
+/* A row of the same inode; inode locked. */
+void inode_set_row(struct inode *inode, const struct inode_row *row);
 
 /* Every inode in memory, one by one with a reference, in no order: visit(ctx, inode). */
 void inode_table_visit(struct inode_table *table, void (*visit)(void *ctx, struct inode *inode),

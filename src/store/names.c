@@ -138,7 +138,7 @@ static int submit_rows(struct store *store, struct record *record, struct inode 
 	if (r < 0)
 		return r;
 	for (unsigned i = 0; i < count; i++) {
-		inodes[i]->row = rows[i];
+		inode_set_row(inodes[i], &rows[i]);
 		inodes[i]->last_seq = seq;
 	}
 	return 0;
@@ -332,7 +332,7 @@ static int deliver_locked(struct store *store, const struct place *place, struct
 		return r;
 	inode->last_seq = seq;
 	if (!is_unnamed) {
-		dir->row = born->dir;
+		inode_set_row(dir, &born->dir);
 		dir->last_seq = seq;
 		if (S_ISDIR(inode->row.mode))
 			index_note_new_directory(store->index, inode->row.ino);

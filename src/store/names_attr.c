@@ -65,7 +65,7 @@ static int submit_row(struct store *store, struct record *record, struct inode *
 
 	if (r < 0)
 		return r;
-	inode->row = *row;
+	inode_set_row(inode, row);
 	inode->last_seq = seq;
 	return 0;
 }

@@ -57,7 +57,7 @@ static int submit_runs(struct writer *writer, struct inode *inode, struct list *
 	inode->is_sparse_known = false;
 	r = sequencer_submit(writer->settings.sequencer, record, &inode->last_seq);
 	if (r < 0)
-		inode->row = before;
+		inode_set_row(inode, &before);
 	return r;
 }
 

@@ -29,7 +29,7 @@ static int submit(struct writer *writer, struct inode *inode, struct record *rec
 	record_put_inode(record, &inode->row);
 	r = sequencer_submit(writer->settings.sequencer, record, &inode->last_seq);
 	if (r < 0) {
-		inode->row = *before;
+		inode_set_row(inode, before);
 		return r;
 	}
 	inode->data_version++;
