@@ -52,7 +52,7 @@ Test(config, the_shortest_file_has_all_defaults)
 	cr_assert_eq(config.providers[0].pair_count, 1);
 	cr_assert_eq(config.settings.shard_size_bytes, 16 * MIB);
 	cr_assert_eq(config.settings.commit_interval_ms, 5000);
-	cr_assert_eq(config_compression_level(&config.settings), 1);
+	cr_assert_eq(config_compression_level(&config.settings), -1);
 	cr_assert(config_codec_threads(&config.settings) >= 1);
 }
 
