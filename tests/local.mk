@@ -40,7 +40,7 @@ TEST_EXTENSIONS = .sh
 LOG_COMPILER = $(top_srcdir)/tests/lib/run-test.sh
 SH_LOG_COMPILER = $(top_srcdir)/tests/lib/run-test.sh
 
-EXTRA_DIST += tests/lib/run-test.sh $(SCRIPT_TESTS) tests/fuzz/driver.c tests/e2e
+EXTRA_DIST += tests/lib/run-test.sh $(SCRIPT_TESTS) tests/fuzz/driver.c
 
 # Long versions of what ./check runs for a minute.
 crash-test: all
