@@ -18,3 +18,7 @@ bin_fuzz_record_SOURCES = tests/fuzz/record_fuzz.c $(FUZZ_MAIN)
 bin_fuzz_record_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
 bin_fuzz_record_LDADD = $(INDEX_LIBS)
 EXTRA_DIST += tests/fuzz/corpus/record
+
+STRESS_TESTS += bin/stress/index
+bin_stress_index_SOURCES = tests/stress/index.c
+bin_stress_index_LDADD = $(INDEX_LIBS)
