@@ -215,10 +215,24 @@ void overlay_add_clean_locked(struct overlay *overlay, struct stripe *stripe, st
 	entry->is_clean = true;
 	list_push_back(&stripe->lru, &entry->link);
 	atomic_fetch_add_explicit(&overlay->clean_count, 1, memory_order_relaxed);
-	while (atomic_load_explicit(&overlay->clean_count, memory_order_relaxed) >
-		       overlay->clean_max &&
-	       !list_is_empty(&stripe->lru))
-		evict_one(overlay, stripe);
+}
+
+/* The bound is one for all stripes: each in turn gives its oldest. */
+void overlay_trim(struct overlay *overlay)
+{
+	uint64_t count;
+
+	while ((count = atomic_load_explicit(&overlay->clean_count, memory_order_relaxed)) >
+	       overlay->clean_max) {
+		unsigned turn = atomic_fetch_add_explicit(&overlay->trim_turn, 1,
+							  memory_order_relaxed);
+		struct stripe *stripe = &overlay->stripes[turn % STRIPE_COUNT];
+		uint64_t share = 1 + (count - overlay->clean_max) / STRIPE_COUNT;
+
+		LOCK_SCOPE(&stripe->lock);
+		for (; share > 0 && !list_is_empty(&stripe->lru); share--)
+			evict_one(overlay, stripe);
+	}
 }
 
 void overlay_touch_locked(struct stripe *stripe, struct entry *entry)
@@ -229,17 +243,17 @@ void overlay_touch_locked(struct stripe *stripe, struct entry *entry)
 	list_push_back(&stripe->lru, &entry->link);
 }
 
-void overlay_learn_locked(struct overlay *overlay, struct stripe *stripe, uint64_t parent,
-			  struct bytes name, const struct dirent_row *row)
+int overlay_learn_locked(struct overlay *overlay, struct stripe *stripe, uint64_t parent,
+			 struct bytes name, const struct dirent_row *row)
 {
 	uint64_t hash = overlay_name_hash(parent, name);
 	struct name_entry *entry;
 
 	if (overlay->clean_max == 0 || overlay_find_name(stripe, parent, name, hash) != NULL)
-		return;
+		return 0;
 	entry = name_new(0, parent, row != NULL ? row->cookie : 0, name);
 	if (entry == NULL)
-		return;
+		return -ENOMEM;
 	entry->entry.is_deleted = row == NULL;
 	if (row != NULL) {
 		entry->ino = row->ino;
@@ -247,11 +261,12 @@ void overlay_learn_locked(struct overlay *overlay, struct stripe *stripe, uint64
 		if (tree_insert(&stripe->cookies, &entry->entry.tree,
 				(struct tree_key){parent, row->cookie}) != NULL) {
 			mem_free(entry); /* a newer change has that place */
-			return;
+			return 0;
 		}
 	}
 	insert_map(&stripe->names, &entry->entry.node, hash);
 	overlay_add_clean_locked(overlay, stripe, &entry->entry);
+	return 0;
 }
 
 void overlay_learn_directory_locked(struct overlay *overlay, struct stripe *stripe, uint64_t ino)
@@ -273,8 +288,10 @@ void overlay_new_directory(struct overlay *overlay, uint64_t ino)
 {
 	struct stripe *stripe = overlay_stripe(overlay, ino);
 
-	LOCK_SCOPE(&stripe->lock);
+	lock_take(&stripe->lock);
 	overlay_learn_directory_locked(overlay, stripe, ino);
+	lock_drop(&stripe->lock);
+	overlay_trim(overlay);
 }
 
 void overlay_learn_dirent(struct overlay *overlay, uint64_t parent, struct bytes name,
@@ -282,10 +299,12 @@ void overlay_learn_dirent(struct overlay *overlay, uint64_t parent, struct bytes
 {
 	struct stripe *stripe = overlay_stripe(overlay, parent);
 
-	LOCK_SCOPE(&stripe->lock);
+	lock_take(&stripe->lock);
 	/* Noted and dropped since: what the engine said may be old. */
 	if (stripe->drops == drops)
 		overlay_learn_locked(overlay, stripe, parent, name, row);
+	lock_drop(&stripe->lock);
+	overlay_trim(overlay);
 }
 
 /* ---- noting: putting entries in place ---- */
@@ -918,6 +937,7 @@ void overlay_drop(struct overlay *overlay, uint64_t seq, const struct index_high
 	for (size_t i = 0; i < STRIPE_COUNT; i++)
 		drop_stripe(overlay, &overlay->stripes[i], seq);
 	drop_stripe(overlay, &overlay->objects, seq);
+	overlay_trim(overlay);
 }
 
 uint64_t overlay_bytes(struct overlay *overlay)

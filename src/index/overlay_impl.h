@@ -158,6 +158,7 @@ struct overlay {
 	struct stripe objects;
 	uint64_t clean_max;
 	_Atomic uint64_t clean_count; /* in all LRUs */
+	_Atomic unsigned trim_turn;
 	_Atomic uint64_t bytes;       /* of pending entries */
 	/* The engine knows no number beyond these.  Loaded after the look-up, under its lock. */
 	_Atomic uint64_t stored_ino, stored_chunk, stored_shard;
@@ -173,11 +174,12 @@ struct name_entry *overlay_find_name(struct stripe *stripe, uint64_t parent, str
 struct entry *overlay_find_by_inode(struct stripe *stripe, enum entry_kind kind, uint64_t ino);
 struct xattr_entry *overlay_find_xattr(struct stripe *stripe, uint64_t ino, struct bytes name);
 struct setting_entry *overlay_find_setting(struct stripe *stripe, struct bytes key);
-/* Newest in the LRU; evicts over the bound.  The caller holds the stripe's lock. */
+/* Newest in the LRU.  The caller holds the stripe's lock, and trims when it has dropped it. */
 void overlay_add_clean_locked(struct overlay *overlay, struct stripe *stripe, struct entry *entry);
-/* A clean name for what the engine said; no memory: none. */
-void overlay_learn_locked(struct overlay *overlay, struct stripe *stripe, uint64_t parent,
-			  struct bytes name, const struct dirent_row *row);
+void overlay_trim(struct overlay *overlay); /* evicts over the bound; no lock held */
+/* A clean name for what the engine said, unless something newer is there.  -ENOMEM: none. */
+int overlay_learn_locked(struct overlay *overlay, struct stripe *stripe, uint64_t parent,
+			 struct bytes name, const struct dirent_row *row);
 void overlay_learn_directory_locked(struct overlay *overlay, struct stripe *stripe, uint64_t ino);
 void overlay_touch_locked(struct stripe *stripe, struct entry *entry);
 

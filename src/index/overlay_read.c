@@ -207,31 +207,42 @@ static int merge_dirents_locked(struct stripe *stripe, uint64_t parent, uint64_t
 	return 0;
 }
 
+/*
+ * A directory is known whole once each of its names is here.  Not a large one: learning it
+ * would evict its own beginning.
+ */
+static void learn_dirents_locked(struct overlay_look *look, uint64_t parent,
+				 const struct dirent_list *engine, bool is_whole)
+{
+	is_whole = is_whole && engine->count < look->overlay->clean_max / 2;
+	for (size_t i = 0; i < engine->count; i++) {
+		const struct dirent_row *row = &engine->rows[i];
+
+		if (!is_row_hidden(look->stripe, row) &&
+		    overlay_learn_locked(look->overlay, look->stripe, parent,
+					 bytes_of(row->name, row->name_len), row) < 0)
+			is_whole = false;
+	}
+	if (is_whole)
+		overlay_learn_directory_locked(look->overlay, look->stripe, parent);
+}
+
 int overlay_merge_dirents(struct overlay_look *look, uint64_t parent, uint64_t after,
 			  size_t count_max, const struct dirent_list *engine, uint64_t engine_end,
 			  bool is_whole, struct dirent_list *out, uint64_t *end)
 {
 	int r;
 
-	LOCK_SCOPE(&look->stripe->lock);
-	if (look_check_locked(look) < 0)
-		return -ESTALE;
-	r = merge_dirents_locked(look->stripe, parent, after, count_max, engine, engine_end, out,
-				 end);
-	if (r < 0)
-		return r;
-	/* Learning a whole directory must not evict its own beginning. */
-	is_whole = is_whole && engine->count < look->overlay->clean_max / 2;
-	if (is_whole)
-		overlay_learn_directory_locked(look->overlay, look->stripe, parent);
-	for (size_t i = 0; i < engine->count; i++) {
-		const struct dirent_row *row = &engine->rows[i];
-
-		if (!is_row_hidden(look->stripe, row))
-			overlay_learn_locked(look->overlay, look->stripe, parent,
-					     bytes_of(row->name, row->name_len), row);
-	}
-	return 0;
+	lock_take(&look->stripe->lock);
+	r = look_check_locked(look);
+	if (r == 0)
+		r = merge_dirents_locked(look->stripe, parent, after, count_max, engine, engine_end,
+					 out, end);
+	if (r == 0)
+		learn_dirents_locked(look, parent, engine, is_whole);
+	lock_drop(&look->stripe->lock);
+	overlay_trim(look->overlay);
+	return r;
 }
 
 /* ---- of one inode ---- */

@@ -8,6 +8,7 @@ bin_unit_index_SOURCES = \
 	tests/lib/rng.h \
 	tests/property/index_model.c \
 	tests/unit/index_engine.c \
+	tests/unit/index_overlay.c \
 	tests/unit/index_record.c
 bin_unit_index_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_index_LDADD = $(INDEX_LIBS) $(CRITERION_LIBS)
