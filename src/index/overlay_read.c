@@ -721,7 +721,8 @@ int overlay_merge_copies_in_state(struct overlay_look *look, uint32_t state, uin
 				*end = engine_end;                                                 \
 				return 0;                                                          \
 			}                                                                          \
-			if (entry != NULL && (row == NULL || entry->tree.key.major <= row->field)) { \
+			if (entry != NULL &&                                                       \
+			    (row == NULL || entry->tree.key.major <= row->field)) {                \
 				number = entry->tree.key.major;                                    \
 				at += row != NULL && row->field == number;                           \
 				pick = entry->is_deleted                                           \

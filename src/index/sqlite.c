@@ -37,6 +37,7 @@
 #define APPLICATION_ID  0x73666978 /* "sfix" */
 #define PAGE_BYTES      4096 /* 8192 is no faster, and scattered leaves cost twice the log */
 #define WAL_BYTES_MAX   (64 * MIB)
+#define CUT_TIMEOUT_MS  50 /* a long reader only makes the log longer */
 #define BUSY_TIMEOUT_MS 10000
 
 static const char *const sql_texts[] = {
@@ -553,8 +554,10 @@ static int sqlite_checkpoint(struct engine_conn *base)
 	r = sync_log(conn, &wal_bytes);
 	if (r < 0 || wal_bytes <= WAL_BYTES_MAX)
 		return r;
-	/* Readers kept it from starting again: wait for them, and cut it. */
+	/* Readers kept it from starting again: wait a moment for them, and cut it. */
+	sqlite3_busy_timeout(conn->db, CUT_TIMEOUT_MS);
 	rc = sqlite3_wal_checkpoint_v2(conn->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+	sqlite3_busy_timeout(conn->db, BUSY_TIMEOUT_MS);
 	if (rc != SQLITE_OK && rc != SQLITE_BUSY)
 		return sqlite_fail(conn->db, rc, "checkpoint");
 	return 0;

@@ -17,7 +17,8 @@
 #define IS_REG(t)  t ".mode&61440=32768"
 #define IS_LINK(t) t ".mode&61440=40960"
 #define ORPHAN(t)  t ".flags&128<>0"
-#define NAMES      "WITH names(ino,n,parent) AS (SELECT ino,count(*),min(parent) FROM dirent GROUP BY ino) "
+#define NAMES                                                                                      \
+	"WITH names(ino,n,parent) AS (SELECT ino,count(*),min(parent) FROM dirent GROUP BY ino) "
 
 #define BORN_LATE(table, key)                                                                      \
 	"SELECT printf('" table " of inode %d: born at %d, after the last applied record'," key    \
