@@ -189,7 +189,7 @@ struct dir_counter {
 int index_get_dir_counter(struct index *index, struct index_reader *reader, uint64_t ino,
 			  struct dir_counter *out);
 
-/* Totals of the file system for statfs and status; from memory.  Counts are as of the last applied record. */
+/* Totals for statfs and status; from memory.  Counts are as of the last applied record. */
 struct index_totals {
 	uint64_t inodes, directories, bytes, chunks, chunk_stored_bytes, shards, overlay_bytes,
 		overlay_records;
@@ -218,7 +218,10 @@ int index_apply(struct index *index, struct record *const *records, size_t count
  */
 int index_checkpoint(struct index *index);
 
-/* Offline proof for fsck: calls found(ctx, text) for each violated invariant; returns their number. */
+/*
+ * Offline proof for fsck of what schema.sql calls invariants: calls found(ctx, text) for each
+ * violation (at most 100 of a kind); *violations counts all.  As of the last applied record.
+ */
 int index_prove(struct index *index, struct index_reader *reader,
 		void (*found)(void *ctx, const char *text), void *ctx, uint64_t *violations);
 

@@ -701,7 +701,7 @@ int overlay_merge_copies_in_state(struct overlay_look *look, uint32_t state, uin
 
 /* ---- tables with one number as key ---- */
 
-#define DEFINE_MERGE(T, KIND, field)                                                                \
+#define DEFINE_MERGE(T, KIND, field)                                                               \
 	static int merge_##T##s_locked(struct stripe *stripe, uint64_t after, size_t count_max,    \
 				       const struct T##_list *engine, uint64_t engine_end,         \
 				       struct T##_list *out, uint64_t *end)                        \

@@ -22,12 +22,12 @@
 enum change_type {
 	CHANGE_INODE_PUT = 1,
 	CHANGE_INODE_DEL = 2, /* with its xattrs, symlink target, extents that are left */
-	CHANGE_DIRENT_PUT = 3,
-	CHANGE_DIRENT_DEL = 4,
+	CHANGE_DIRENT_PUT = 3, /* replaces what has the name, or the cookie, in that directory */
+	CHANGE_DIRENT_DEL = 4, /* cookie and name must both be the entry's */
 	CHANGE_XATTR_PUT = 5,
 	CHANGE_XATTR_DEL = 6,
 	CHANGE_SYMLINK_PUT = 7,
-	CHANGE_EXTENT_PUT = 8, /* replaces what lies in [off, off+len): older extents are split or dropped */
+	CHANGE_EXTENT_PUT = 8, /* replaces what lies in [off, off+len): older ones are cut or dropped */
 	CHANGE_EXTENT_DEL = 9, /* makes [off, off+len) a hole; len UINT64_MAX - off: to the end */
 	CHANGE_CHUNK_PUT = 10, /* new, or moved to another shard (same chunk_no) */
 	CHANGE_CHUNK_DEL = 11, /* only when refs are 0; otherwise it has no effect */
@@ -41,7 +41,7 @@ enum change_type {
 	CHANGE_POLICY_PUT = 19,
 	CHANGE_POLICY_DEL = 20,
 	CHANGE_SETTING_PUT = 21, /* key, value text */
-	CHANGE_SNAPSHOT_PUT = 22,
+	CHANGE_SNAPSHOT_PUT = 22, /* seq 0: that of the record itself */
 	CHANGE_SNAPSHOT_DEL = 23,
 	CHANGE_TYPE_COUNT
 };
