@@ -195,7 +195,8 @@ static unsigned lane_load(const struct lane *lane)
 /* NULL: no memory or no room; the lane will page it in. */
 static struct copy_job *job_new(struct shard_job *shard, struct lane *lane)
 {
-	struct copy_job *job = lane_load(lane) < lane->transfer->queue_max ? mem_alloc(sizeof(*job)) : NULL;
+	bool has_room = lane_load(lane) < lane->transfer->queue_max;
+	struct copy_job *job = has_room ? mem_alloc(sizeof(*job)) : NULL;
 
 	if (!job) {
 		lane->is_overflown = lane->is_page_again = true;

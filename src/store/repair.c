@@ -20,10 +20,12 @@
 #include "util/mem.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define REPAIR_PAGE 128u
+#define LOOK_MS	    200u /* how often a waiting chore looks whether transfer stops */
 
 static unsigned valid_copies(struct transfer *transfer, struct index_reader *reader,
 			     uint64_t shard_no)
@@ -112,8 +114,8 @@ struct short_run {
 	unsigned refs;
 	bool is_done;
 	struct lane *lane;
-	char key[SHARD_ID_HEX_SIZE];
-	struct buf body;
+	char key[64];
+	struct buf bytes;
 	struct backend_req req;
 };
 
@@ -126,7 +128,7 @@ static void short_run_drop(struct short_run *run)
 	lock_drop(&run->lock);
 	if (!is_last)
 		return;
-	buf_release(&run->body);
+	buf_release(&run->bytes);
 	cond_release(&run->done);
 	lock_release(&run->lock);
 	mem_free(run);
@@ -145,9 +147,12 @@ static void short_run_done(struct backend_req *req)
 	short_run_drop(run);
 }
 
-/* PUT of bytes, which are copied when the answer does not come in time.  -ETIMEDOUT then. */
-static int put_object(struct transfer *transfer, struct lane *lane, const struct shard_row *shard,
-		      struct bytes bytes)
+/*
+ * One PUT (of a copy of body) or whole GET (into out).  Returns its answer, or -ETIMEDOUT when that
+ * does not come in time or transfer stops.
+ */
+static int short_run(struct transfer *transfer, struct lane *lane, enum backend_op op,
+		     const char *key, struct bytes body, struct buf *out)
 {
 	struct short_run *run = mem_alloc(sizeof(*run));
 	uint64_t until = clock_mono_ms() + FETCH_GIVE_UP_MS;
@@ -159,30 +164,31 @@ static int put_object(struct transfer *transfer, struct lane *lane, const struct
 	cond_init(&run->done);
 	run->refs = 2;
 	run->lane = lane;
-	memcpy(run->key, shard_id_hex(&shard->id).s, sizeof(run->key));
-	r = buf_append(&run->body, bytes); /* outlives us if the provider never answers */
-	run->req = (struct backend_req){.op = BACKEND_PUT,
-					.key = run->key,
-					.body = buf_bytes(&run->body),
-					.done = short_run_done};
-	if (r == 0) {
-		r = backend_submit(lane->provider.backend, &run->req);
-		if (r < 0)
-			short_run_drop(run);
+	snprintf(run->key, sizeof(run->key), "%s", key);
+	r = buf_append(&run->bytes, body); /* outlives us if the provider never answers */
+	run->req = (struct backend_req){.op = op, .key = run->key, .done = short_run_done};
+	if (op == BACKEND_PUT) {
+		run->req.body = buf_bytes(&run->bytes);
 	} else {
-		short_run_drop(run);
+		run->req.len = BACKEND_TO_END;
+		run->req.out = &run->bytes;
 	}
+	if (r == 0)
+		r = backend_submit(lane->provider.backend, &run->req);
 	if (r < 0) {
+		short_run_drop(run);
 		short_run_drop(run);
 		return r;
 	}
 	lock_take(&run->lock);
 	while (!run->is_done && !transfer->is_stopping && clock_mono_ms() < until)
-		cond_wait_ms(&run->done, &run->lock, 200);
+		cond_wait_ms(&run->done, &run->lock, LOOK_MS);
 	r = run->is_done ? run->req.error : -ETIMEDOUT;
 	lock_drop(&run->lock);
 	if (r == -ETIMEDOUT)
 		backend_cancel(lane->provider.backend, &run->req);
+	else if (r == 0 && out)
+		buf_swap(out, &run->bytes);
 	short_run_drop(run);
 	return r;
 }
@@ -197,7 +203,7 @@ static int rewrite(struct transfer *transfer, struct keeper_worker *worker, stru
 
 	if (r < 0)
 		return r;
-	r = put_object(transfer, lane, shard, object.bytes);
+	r = short_run(transfer, lane, BACKEND_PUT, shard_id_hex(&shard->id).s, object.bytes, NULL);
 	if (r < 0)
 		return r;
 	r = fetch_whole(transfer, worker, shard, no, 0, &back, NULL);
@@ -294,9 +300,12 @@ static int superblock_refresh(struct transfer *transfer, struct lane *lane,
 			      const struct superblock *ours, struct superblock *theirs)
 {
 	AUTO(buf) sealed = BUF_INIT;
-	AUTO(buf) why = BUF_INIT;
-	int r = superblock_io_get(lane->provider.backend, theirs, &why);
+	AUTO(buf) found = BUF_INIT;
+	struct bytes nothing = {0};
+	int r = short_run(transfer, lane, BACKEND_GET, SUPERBLOCK_KEY, nothing, &found);
 
+	if (r == 0)
+		r = superblock_parse(buf_bytes(&found), theirs);
 	if (r == 0)
 		r = keyring_check(transfer->settings.keyring, theirs);
 	if (r == 0 && theirs->revision == ours->revision)
@@ -312,9 +321,8 @@ static int superblock_refresh(struct transfer *transfer, struct lane *lane,
 	r = superblock_encode_body(ours, &sealed);
 	if (r == 0)
 		r = buf_append(&sealed, bytes_of(ours->mac, sizeof(ours->mac)));
-	buf_clear(&why);
 	if (r == 0)
-		r = superblock_io_put(lane->provider.backend, buf_bytes(&sealed), &why);
+		r = short_run(transfer, lane, BACKEND_PUT, SUPERBLOCK_KEY, buf_bytes(&sealed), NULL);
 	if (r == 0)
 		log_info("superblock-rewritten", "provider=%s revision=%llu",
 			 lane->provider.row.name, (unsigned long long)ours->revision);
