@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "store/superblock_io.h"
 #include "tests/lib/copies_world.h"
 
 #include <criterion/criterion.h>
@@ -507,5 +508,44 @@ Test(transfer_fault, providers_are_told_what_they_hold, .timeout = 120)
 	cr_assert_eq(status.queued_copies, 0);
 	cr_assert_str_eq(status.state, "ok");
 	cr_assert(status.last_ok_sec > 0);
+	copies_world_release(&world);
+}
+
+static bool has_superblock(struct backend *backend, const struct buf *sealed)
+{
+	AUTO(buf) found = BUF_INIT;
+	struct backend_req req = {
+		.op = BACKEND_GET, .key = SUPERBLOCK_KEY, .len = BACKEND_TO_END, .out = &found};
+
+	return backend_run(backend, &req) == 0 && found.len == sealed->len &&
+	       memcmp(found.ptr, sealed->ptr, found.len) == 0;
+}
+
+Test(transfer_fault, superblock_of_a_provider_that_comes_is_made_right, .timeout = 120)
+{
+	struct copies_world world;
+	struct superblock *sb = mem_alloc(sizeof(*sb));
+	AUTO(buf) sealed = BUF_INIT;
+	AUTO(buf) old = BUF_INIT;
+	AUTO(buf) why = BUF_INIT;
+	unsigned turns = 0;
+
+	copies_world_init(&world, 3, 2);
+	*sb = world.data.superblock;
+	cr_assert_eq(keyring_seal_superblock(world.data.keyring, sb, &old), 0);
+	sb->revision++;
+	cr_assert_eq(keyring_seal_superblock(world.data.keyring, sb, &sealed), 0);
+	cr_assert_eq(superblock_io_write_local(&world.config, buf_bytes(&sealed), &why), 0);
+	cr_assert_eq(superblock_io_put(world.backends[0], buf_bytes(&old), &why), 0);
+	cr_assert_eq(superblock_io_put(world.backends[1], bytes_of_str("rubbish"), &why), 0);
+	memory_set_absent(world.backends[1], true); /* and the third has none */
+	copies_world_start(&world);
+	while (!has_superblock(world.backends[0], &sealed) ||
+	       !has_superblock(world.backends[2], &sealed))
+		copies_turn(&world, false, &turns);
+	memory_set_absent(world.backends[1], false);
+	while (!has_superblock(world.backends[1], &sealed))
+		copies_turn(&world, true, &turns);
+	mem_free(sb);
 	copies_world_release(&world);
 }

@@ -170,6 +170,7 @@ void data_world_init(struct data_world *world, const struct spool_settings *want
 	cr_assert(mkdtemp(world->dir));
 	cr_assert_eq(secret_set(&credentials.passphrase, bytes_of_str("test")), 0);
 	cr_assert_eq(keyring_create(&credentials, KDF_PARAMS_TEST, "test", &sb, &world->keyring), 0);
+	world->superblock = sb;
 	credentials_release(&credentials);
 	snprintf(path, sizeof(path), "%s/index.db", world->dir);
 	cr_assert_eq(index_create(path, &root), 0);

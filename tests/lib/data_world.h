@@ -17,6 +17,7 @@
 struct data_world {
 	char dir[256];
 	struct keyring *keyring;
+	struct superblock superblock; /* not stored anywhere */
 	struct index *index;
 	struct index_reader *reader; /* of the test's thread */
 	struct journal *journal;
