@@ -86,3 +86,14 @@ bin_stress_transfer_LDADD = $(STORE_LIBS)
 STRESS_TESTS += bin/stress/reader
 bin_stress_reader_SOURCES = tests/stress/reader_stress.c
 bin_stress_reader_LDADD = $(STORE_LIBS)
+
+# A whole store on three directories.
+UNIT_TESTS += bin/unit/store_names
+bin_unit_store_names_SOURCES = \
+	tests/lib/check.h \
+	tests/lib/store_world.c \
+	tests/lib/store_world.h \
+	tests/unit/store_acl.c \
+	tests/unit/store_names.c
+bin_unit_store_names_CPPFLAGS = $(UNIT_CPPFLAGS)
+bin_unit_store_names_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
