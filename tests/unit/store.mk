@@ -15,6 +15,12 @@ bin_unit_store_copies_SOURCES = \
 bin_unit_store_copies_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_store_copies_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
 
+# The writer with fakes for all that it stands on.
+UNIT_TESTS += bin/unit/store_writer
+bin_unit_store_writer_SOURCES = tests/unit/store_writer.c
+bin_unit_store_writer_CPPFLAGS = $(UNIT_CPPFLAGS)
+bin_unit_store_writer_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
+
 # Bytes: pack, spool, dedup, chunk, cache, reader.
 UNIT_TESTS += bin/unit/store_data
 bin_unit_store_data_SOURCES = \
