@@ -77,7 +77,6 @@ struct config_settings {
 	/* telling */
 	int log_level;  /* enum log_level */
 	int log_format; /* enum config_log_format */
-	char *metrics_listen; /* NULL: off */
 };
 
 struct config {

@@ -116,8 +116,6 @@ const struct option_spec config_settings_options[] = {
 		 "least important events that are logged"),
 	OPT_ENUM(struct config_settings, log_format, "text", log_format_names,
 		 "form of the log's lines"),
-	OPT_STRING(struct config_settings, metrics_listen, NULL,
-		   "ADDRESS:PORT for metrics over HTTP; not given: off"),
 	OPT_END
 };
 

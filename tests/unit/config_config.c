@@ -82,8 +82,7 @@ Test(config, everything_that_is_given_is_taken)
 		   "  shard_size: 4MiB\n"
 		   "  compression: -3\n"
 		   "  hedged_reads: no\n"
-		   "  shard_idle: 250ms\n"
-		   "  metrics_listen: 127.0.0.1:9749\n",
+		   "  shard_idle: 250ms\n",
 		   &config);
 	cr_assert_str_eq(config.index, "/i/x.db");
 	cr_assert_str_eq(config.spool, "/h/spool");
@@ -105,7 +104,6 @@ Test(config, everything_that_is_given_is_taken)
 	cr_assert_eq(config_compression_level(&config.settings), -3);
 	cr_assert(!config.settings.hedged_reads);
 	cr_assert_eq(config.settings.shard_idle_ms, 250);
-	cr_assert_str_eq(config.settings.metrics_listen, "127.0.0.1:9749");
 }
 
 Test(config, an_error_names_file_line_key_and_what_is_allowed)
@@ -245,8 +243,6 @@ Test(config, a_setting_changes_alone_and_only_if_all_still_fit)
 	cr_assert_eq(config_settings_defaults(&settings), 0);
 	cr_assert_eq(config_settings_set(&settings, "shard_size", "2MiB", &why), 0);
 	cr_assert_eq(settings.shard_size_bytes, 2 * MIB);
-	cr_assert_eq(config_settings_set(&settings, "metrics_listen", ":1", &why), 0);
-	cr_assert_str_eq(settings.metrics_listen, ":1");
 	cr_assert_eq(config_settings_set(&settings, "chunk_max", "4MiB", &why), -EINVAL);
 	cr_assert_str_eq(buf_str(&why), "settings.chunk_max: must be at most shard_size");
 	cr_assert_eq(settings.chunk_max_bytes, 1 * MIB);
@@ -276,7 +272,7 @@ Test(config, every_compression_level_has_its_name)
 
 Test(config, a_failed_allocation_anywhere_is_reported_and_leaves_nothing)
 {
-	static const char text[] = WHOLE "settings:\n  shard_size: 4MiB\n  metrics_listen: x\n";
+	static const char text[] = WHOLE "settings:\n  shard_size: 4MiB\n";
 	bool has_fired = true;
 
 	for (unsigned nth = 1; has_fired; nth++) {
