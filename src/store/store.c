@@ -809,9 +809,10 @@ int store_open(struct config *config, uint64_t lock_wait_ms, struct buf *why, st
 	return open_store(config, lock_wait_ms, false, why, out);
 }
 
-int store_open_for_check(struct config *config, struct buf *why, struct store **out)
+int store_open_for_check(struct config *config, uint64_t lock_wait_ms, struct buf *why,
+			 struct store **out)
 {
-	return open_store(config, 0, true, why, out);
+	return open_store(config, lock_wait_ms, true, why, out);
 }
 
 int store_close(struct store *store)

@@ -62,9 +62,10 @@ int store_open(struct config *config, uint64_t lock_wait_ms, struct buf *why,
 	       struct store **out);
 /*
  * store_open_for_check - the same for fsck: replays the journal and recovers the spool, as any mount
- * would, but starts no copies, deletions or reclaiming, and does not wait for the lock.
+ * would, but starts no copies, deletions or reclaiming.
  */
-int store_open_for_check(struct config *config, struct buf *why, struct store **out);
+int store_open_for_check(struct config *config, uint64_t lock_wait_ms, struct buf *why,
+			 struct store **out);
 /*
  * store_check - proves the invariants of the index, and that every live chunk can be had: its shard
  * is in the spool, or has a copy that was acknowledged and not seen bad since.  is_deep: each record

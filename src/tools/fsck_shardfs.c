@@ -21,6 +21,8 @@
 enum fsck_exit { FSCK_CLEAN = 0, FSCK_REPAIRED = 1, FSCK_LEFT = 4, FSCK_FAILED = 8, FSCK_USAGE = 16 };
 
 #define FINDINGS_SHOWN_MAX 1000u
+#define LOCK_QUIET_MS      2000u
+#define LOCK_WAIT_MS       30000u
 
 static const char usage_text[] =
 	"Usage: fsck.shardfs [OPTION]... CONFIG\n"
@@ -70,6 +72,19 @@ static int check(struct store *store, bool is_deep)
 	return violations ? FSCK_LEFT : FSCK_CLEAN;
 }
 
+/* umount(8) returns before the daemon has ended: fsck right behind it must work. */
+static int open_store(struct config *config, struct buf *why, struct store **out)
+{
+	int r = store_open_for_check(config, LOCK_QUIET_MS, why, out);
+
+	if (r != -EBUSY)
+		return r;
+	buf_clear(why);
+	fprintf(stderr, "fsck.shardfs: %s: in use; waiting for its daemon to end (%u s at most)\n",
+		config->home, LOCK_WAIT_MS / 1000);
+	return store_open_for_check(config, LOCK_WAIT_MS, why, out);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -112,7 +127,7 @@ int main(int argc, char **argv)
 	config = mem_alloc(sizeof(*config));
 	r = config ? config_load(argv[optind], store_config_checks(), config, &why) : -ENOMEM;
 	if (r == 0)
-		r = store_open_for_check(config, &why, &store);
+		r = open_store(config, &why, &store);
 	if (r < 0) {
 		fprintf(stderr, "fsck.shardfs: %s\n", why.len ? buf_str(&why) : err_sentence(r));
 		return FSCK_FAILED;
