@@ -13,6 +13,7 @@ struct handle {
 	struct list link; /* session's list, split by address */
 	struct inode *inode; /* referenced */
 	bool is_writer;
+	bool is_direct; /* its writes pass the page cache by: the kernel keeps no times of them */
 	struct lock lock; /* LOCK_LEAF: guards stream */
 	struct reader_stream stream;
 };

@@ -45,6 +45,8 @@ struct op {
 	bool is_step_done; /* an earlier run has done the first half */
 	bool is_priv_killed; /* FUSE_*_KILL_SUIDGID of the request */
 	bool is_cached;	     /* WRITE: pages of the page cache */
+	bool moves_times;    /* WRITE: mtime and ctime are ours to move */
+	bool is_slow;	     /* may wait for the kernel, or for long: never on a loop */
 
 	uint32_t uid, gid, umask;
 	struct inode *inode, *inode2; /* referenced, or NULL */

@@ -232,7 +232,8 @@ static int write_now(struct op *op, struct bytes src)
 	if (is_mode_changed)
 		invalidate_attr(op->session, op->inode->row.ino);
 	op->waiter = (struct waiter){.done = write_done};
-	r = writer_write(store->writer, op->inode, op->off, src, op->is_cached, &op->waiter);
+	r = writer_write(store->writer, op->inode, op->off, src, op->is_cached, op->moves_times,
+			 &op->waiter);
 	if (r == -EINPROGRESS)
 		return OP_PENDING;
 	if (r < 0)
@@ -252,6 +253,9 @@ void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 	op->off = (uint64_t)off;
 	op->len = size;
 	op->is_cached = fi->writepage;
+	/* The kernel moves the times of what passes through its cache, also where it writes through. */
+	op->moves_times = !op->is_cached && (!op->session->kernel_owns_times ||
+					     (fi->fh && handle_of(fi->fh)->is_direct));
 	r = op_hold(op, ino);
 	if (r == 0)
 		r = write_now(op, bytes_of(buf, size));

@@ -87,6 +87,7 @@ void reply_attr(struct op *op, const struct stat *st)
 
 static void fill_file_info(struct fuse_file_info *fi, struct handle *handle, bool is_direct)
 {
+	handle->is_direct = is_direct;
 	*fi = (struct fuse_file_info){
 		.fh = (uint64_t)(uintptr_t)handle,
 		.keep_cache = !is_direct,

@@ -44,7 +44,7 @@ static struct counter writer_parked =
 COUNTER_REGISTER(writer_parked)
 
 int writer_write(struct writer *writer, struct inode *inode, uint64_t off, struct bytes src,
-		 bool is_cached, struct waiter *waiter)
+		 bool is_cached, bool moves_times, struct waiter *waiter)
 {
 	bool owes_unref = false;
 	int r;
@@ -63,7 +63,7 @@ int writer_write(struct writer *writer, struct inode *inode, uint64_t off, struc
 	if (r == 0) {
 		inode->size = MAX(inode->size, off + src.len);
 		inode->data_version++;
-		if (!is_cached)
+		if (moves_times)
 			inode->row.mtime = inode->row.ctime = clock_wall();
 	}
 	owes_unref = writer_detach_if_clean(writer, inode);

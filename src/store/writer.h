@@ -47,11 +47,11 @@ void writer_free(struct writer *writer);
  * writer_write - bytes are copied before it returns.
  * 0: done, answer now; -EINPROGRESS: taken, but answer only when `waiter` is told (memory or spool
  * is short); -ENOSPC, -EIO, -ENOMEM, -EFBIG: not taken, waiter is not told.
- * is_cached: pages from the kernel's page cache (may use the reserve; the kernel owns the times).
- * Otherwise mtime and ctime move, and the visible size grows with the write in either case.
+ * is_cached: pages from the kernel's page cache (may use the reserve).  moves_times: mtime and ctime
+ * become now; otherwise the kernel moves them and tells.
  */
 int writer_write(struct writer *writer, struct inode *inode, uint64_t off, struct bytes src,
-		 bool is_cached, struct waiter *waiter);
+		 bool is_cached, bool moves_times, struct waiter *waiter);
 
 /*
  * writer_read - [off, off+len) of what is visible, clipped to the visible size; *got bytes

@@ -161,7 +161,8 @@ void store_world_write(struct store_world *world, struct inode *inode, uint64_t 
 	int r;
 
 	wait_init(&wait);
-	r = writer_write(world->store->writer, inode, off, bytes, false, &wait.waiter);
+	r = writer_write(world->store->writer, inode, off, bytes, false, true,
+			 &wait.waiter);
 	if (r == 0)
 		tell(&wait.waiter, 0);
 	else

@@ -312,7 +312,8 @@ static int write_at(uint64_t off, size_t len, unsigned no)
 
 	fill(bytes, len, no);
 	ending_init(&ending);
-	r = writer_write(writer, inode, off, bytes_of(bytes, len), true, &ending.waiter);
+	r = writer_write(writer, inode, off, bytes_of(bytes, len), true, false,
+			 &ending.waiter);
 	if (r == -EINPROGRESS)
 		r = ending_wait(&ending);
 	mem_free(bytes);
@@ -434,7 +435,7 @@ Test(store_writer, boundaries_do_not_depend_on_how_the_bytes_arrive, .timeout = 
 
 			ending_init(&ending);
 			cr_assert_eq(writer_write(writer, inode, at, bytes_of(bytes + at, len),
-						  true, &ending.waiter), 0);
+						  true, false, &ending.waiter), 0);
 		}
 		ending_init(&ending);
 		writer_push(writer, inode, &ending.waiter);
@@ -481,7 +482,7 @@ Test(store_writer, memory_is_bounded_by_answering_late, .timeout = 120)
 	for (unsigned i = 0; i < 7; i++) {
 		bytes[0] = 9;
 		ending_init(&ending);
-		int r = writer_write(writer, inode, i * MIB, bytes_of(bytes, MIB), true,
+		int r = writer_write(writer, inode, i * MIB, bytes_of(bytes, MIB), true, false,
 				     &ending.waiter);
 
 		if (r == -EINPROGRESS)
