@@ -4,6 +4,12 @@
  * costs no allocation; an op that leaves the loop is replaced at the next
  * request and freed by whoever ends it.
  *
+ * To hand a request over costs two switches of threads, often more than its
+ * work.  So a loop that memory cannot answer does what must wait itself, with a
+ * worker of its own (which has a reader), as long as another loop is left that
+ * does not: `waiting` counts those that do and stays below their number.  Only
+ * the last one hands over, so that a held operation never blocks another one.
+ *
  * Pools: the queue is a list through the ops, so queueing cannot fail for lack
  * of memory; it is bounded by OPS_QUEUED_MAX, beyond which requests fail with
  * -ENOMEM (the kernel has a bounded number of tasks; nobody gets there).
@@ -36,6 +42,7 @@ struct pool {
 };
 
 static _Thread_local struct op *spare;
+static _Thread_local struct chunk_worker *loop_worker; /* made when first needed */
 static _Thread_local uint8_t *io_buf;
 static _Thread_local size_t io_buf_size;
 
@@ -56,6 +63,7 @@ uint8_t *op_io_buf(size_t size)
 void op_thread_end(void)
 {
 	mem_free(STEAL(spare));
+	chunk_worker_free(STEAL(loop_worker));
 	mem_free(STEAL(io_buf));
 	io_buf_size = 0;
 }
@@ -161,10 +169,66 @@ static void enqueue(struct op *op)
 		fail(op, -ENOMEM);
 }
 
+/* ---- waiting on a loop ---- */
+
+/* A worker for work that may wait, or NULL: hand it over.  Given back with loop_worker_put. */
+static struct chunk_worker *loop_worker_take(struct session *session)
+{
+	uint32_t waiting = atomic_load(&session->loops_waiting);
+
+	if (!session_is_loop())
+		return NULL;
+	do {
+		if (waiting + 1 >= session->settings.loops)
+			return NULL;
+	} while (!atomic_compare_exchange_weak(&session->loops_waiting, &waiting, waiting + 1));
+	if (!loop_worker && writer_worker_new(session->store->writer, &loop_worker) < 0)
+		atomic_fetch_sub(&session->loops_waiting, 1);
+	return loop_worker;
+}
+
+static void loop_worker_put(struct session *session)
+{
+	atomic_fetch_sub(&session->loops_waiting, 1);
+}
+
+/* The op may be gone when this returns OP_PENDING. */
+static int run_waiting(struct op *op)
+{
+	struct session *session = op->session;
+	struct chunk_worker *worker = op->is_slow ? NULL : loop_worker_take(session);
+	int r;
+
+	if (!worker)
+		return -EAGAIN;
+	r = op->run(op, chunk_worker_reader(worker));
+	loop_worker_put(session);
+	return r;
+}
+
+int op_push_and_reply(struct op *op)
+{
+	struct session *session = op->session;
+	struct writer *writer = session->store->writer;
+	struct chunk_worker *worker = loop_worker_take(session);
+
+	if (!worker) {
+		writer_push(writer, op->inode, op_waiter_reply(op));
+		return OP_PENDING;
+	}
+	writer_push_here(writer, worker, op->inode, op_waiter_reply(op));
+	loop_worker_put(session);
+	return OP_PENDING;
+}
+
+/* ---- steps ---- */
+
 void op_step(struct op *op, struct index_reader *reader)
 {
 	int r = op->run(op, reader);
 
+	if (r == -EAGAIN && !reader)
+		r = run_waiting(op);
 	if (r == OP_PENDING)
 		return;
 	if (r == -EAGAIN) {

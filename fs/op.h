@@ -6,7 +6,8 @@
  * One request on its way to its one reply.
  *
  *   began (request loop) -> run from memory -> replied
- *                                | -EAGAIN: queued for a reader thread, run again with its reader
+ *                                | -EAGAIN: run again with a reader: here, as long as another
+ *                                  loop is left that waits for nothing; else by a reader thread
  *                                | waits for room, a push or a sync: run again, or replied,
  *                                  by the thread that told the waiter
  *
@@ -90,6 +91,11 @@ void op_end(struct op *op);
 int op_admit(struct op *op);
 /* Pushes the inode's bytes, then runs the op again: `return op_push_first(...)`. */
 int op_push_first(struct op *op, struct inode *inode);
+/*
+ * Pushes op->inode's bytes; the op ends with the outcome.  What is small is done on this thread, if
+ * it may wait.
+ */
+int op_push_and_reply(struct op *op);
 /*
  * The op ends with the status that `waiter` is told: set up with op_waiter_reply, give the waiter
  * away, return OP_PENDING.

@@ -269,8 +269,22 @@ void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 static int run_push(struct op *op, struct index_reader *reader)
 {
 	(void)reader;
-	writer_push(op->session->store->writer, op->inode, op_waiter_reply(op));
-	return OP_PENDING;
+	return op_push_and_reply(op);
+}
+
+/* Nobody is told what RELEASE met, so an error stays for those who still ask. */
+static int run_release(struct op *op, struct index_reader *reader)
+{
+	bool is_clean;
+
+	(void)reader;
+	lock_take(&op->inode->lock);
+	is_clean = writer_is_clean(op->inode);
+	lock_drop(&op->inode->lock);
+	if (!is_clean)
+		return op_push_and_reply(op);
+	reply_err(op, 0);
+	return OP_DONE;
 }
 
 void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -289,7 +303,7 @@ void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct op *op = op_begin(req, run_push);
+	struct op *op = op_begin(req, run_release);
 	bool is_writer;
 
 	if (!op)
@@ -435,6 +449,7 @@ void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fus
 	if (!op)
 		return;
 	op->pool = op->session->data;
+	op->is_slow = true;
 	op->off = (uint64_t)off;
 	op->flags = (uint32_t)whence;
 	r = whence == SEEK_DATA || whence == SEEK_HOLE ? op_hold(op, ino) : -EINVAL;
@@ -492,6 +507,7 @@ void ops_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	if (!op)
 		return;
 	op->pool = op->session->data;
+	op->is_slow = true;
 	op->off = (uint64_t)off_in;
 	op->off2 = (uint64_t)off_out;
 	op->len = MIN(len, (size_t)INT32_MAX & ~(size_t)4095); /* the reply counts 32 bits */

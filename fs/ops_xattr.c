@@ -44,8 +44,10 @@ void ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 		return;
 	op->len = size;
 	r = op_set_name(op, name);
-	if (r == 0 && vxattr_is(op->name))
+	if (r == 0 && vxattr_is(op->name)) {
 		op->pool = op->session->data;
+		op->is_slow = true;
+	}
 	if (r == 0)
 		r = op_hold(op, ino);
 	op_go(op, r);
@@ -114,8 +116,10 @@ void ops_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *
 	op->flags = (uint32_t)flags;
 	op->is_priv_killed = session_request_kills_sgid();
 	r = op_set_name(op, name);
-	if (r == 0 && vxattr_is(op->name))
+	if (r == 0 && vxattr_is(op->name)) {
 		op->pool = op->session->data;
+		op->is_slow = true;
+	}
 	if (r == 0)
 		r = buf_append(&op->value, bytes_of(value, size));
 	if (r == 0)
@@ -147,8 +151,10 @@ void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	if (!op)
 		return;
 	r = op_set_name(op, name);
-	if (r == 0 && vxattr_is(op->name))
+	if (r == 0 && vxattr_is(op->name)) {
 		op->pool = op->session->data;
+		op->is_slow = true;
+	}
 	if (r == 0)
 		r = op_hold(op, ino);
 	op_go(op, r);

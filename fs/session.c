@@ -42,8 +42,8 @@
 #include <unistd.h>
 
 #define LOOP_BUF_BYTES	 (SESSION_WRITE_MAX + 64 * 1024)
-#define META_READERS	 4
-#define DATA_READERS	 8
+#define META_READERS	 2 /* what the last free loop hands over; the others wait themselves */
+#define DATA_READERS	 6
 #define OPCODES		 64
 #define STOP_SIGNAL	 SIGUSR1
 #define BACKGROUND_MAX	 64
@@ -431,7 +431,8 @@ static unsigned choose_loops(void)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
-	return cpus < 2 ? 2 : cpus > 8 ? 8 : (unsigned)cpus;
+	/* One more than can run: it is left when the others wait. */
+	return cpus < 2 ? 3 : cpus > 8 ? 9 : (unsigned)cpus + 1;
 }
 
 static int prepare(struct session *session, struct fuse_args *args, struct buf *why)

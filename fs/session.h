@@ -6,7 +6,7 @@
  * A mounted file system: the libfuse session, its request loops and reader
  * threads.
  *
- * A loop waits for nothing but /dev/fuse.  Each has a device descriptor of its
+ * One loop at least waits for nothing but /dev/fuse (op.c).  Each has a device descriptor of its
  * own (clone), so that they do not share a queue's lock, and replies to a
  * request go to the descriptor that it came from.
  */
@@ -56,6 +56,7 @@ struct session {
 	_Atomic bool is_stopping, is_unmounted;
 	_Atomic uint64_t ops; /* begun and not ended */
 	_Atomic uint32_t loops_running;
+	_Atomic uint32_t loops_waiting; /* for disks and providers: always fewer than there are */
 	int end_fd; /* eventfd: readable when the last loop has ended */
 };
 

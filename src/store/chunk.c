@@ -77,6 +77,11 @@ void chunk_worker_free(struct chunk_worker *worker)
 	mem_free(worker);
 }
 
+struct index_reader *chunk_worker_reader(struct chunk_worker *worker)
+{
+	return worker->reader;
+}
+
 /* ---- names ---- */
 
 static int use_name_key(struct chunk_worker *worker, uint32_t key_epoch)

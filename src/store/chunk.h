@@ -36,6 +36,8 @@ struct chunk_store {
 int chunk_worker_new(struct chunk_store *store, struct chunk_worker **out);
 void chunk_worker_free(struct chunk_worker *worker); /* accepts NULL */
 DEFINE_FREEP(chunk_worker)
+/* Its connection, for the worker's own thread between two calls of chunk_put. */
+struct index_reader *chunk_worker_reader(struct chunk_worker *worker);
 
 /*
  * chunk_put - store bytes (1 .. CHUNK_BYTES_MAX) or find them stored.  On success *out is the

@@ -63,6 +63,14 @@ int writer_read(struct writer *writer, struct inode *inode, struct index_reader 
 /* Told when all that was written before the call is in the journal (a kill loses nothing of it).
  * The error is the inode's write_error, which is reset by telling it. */
 void writer_push(struct writer *writer, struct inode *inode, struct waiter *waiter);
+/* A worker for writer_push_here, freed with chunk_worker_free while the writer lives. */
+int writer_worker_new(struct writer *writer, struct chunk_worker **out);
+/*
+ * The same; what is small is coded and journalled on this thread, with its worker, instead of waking
+ * one: for threads that may wait.
+ */
+void writer_push_here(struct writer *writer, struct chunk_worker *worker, struct inode *inode,
+		      struct waiter *waiter);
 /* ... and durable (fsync). */
 void writer_sync(struct writer *writer, struct inode *inode, struct waiter *waiter);
 /* Every inode. */

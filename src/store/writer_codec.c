@@ -115,8 +115,8 @@ static void pass_tail(struct writer *writer, struct run *run, uint32_t tail)
 		writer_make_ready(writer, next);
 }
 
-/* Cuts a run into pieces; the first is for the caller, others for whoever is free. */
-static void cut_run(struct writer *writer, struct chunk_worker *worker, struct run *run)
+/* Cuts a run into pieces and tells their number; with none of them the run is finished. */
+static uint32_t cut_run(struct writer *writer, struct run *run)
 {
 	const struct chunker *chunker = writer->settings.chunker;
 	uint32_t at = run->start, end = run->start + run->len, capacity = 0;
@@ -137,17 +137,35 @@ static void cut_run(struct writer *writer, struct chunk_worker *worker, struct r
 	if (r < 0 || run->piece_count == 0) {
 		run->piece_count = r < 0 ? 0 : run->piece_count;
 		run_finish(writer, run);
-		return;
+		return 0;
 	}
 	run->pieces_left = run->piece_count;
 	run->piece_next = 1;
-	if (run->piece_count > 1) {
+	return run->piece_count;
+}
+
+/* The first piece is for the caller, others for whoever is free. */
+static void code_run(struct writer *writer, struct chunk_worker *worker, struct run *run)
+{
+	uint32_t count = cut_run(writer, run);
+
+	if (count == 0)
+		return;
+	if (count > 1) {
 		lock_take(&writer->lock);
 		list_push_back(&writer->ready_code, &run->ready);
 		cond_wake_all(&writer->work);
 		lock_drop(&writer->lock);
 	}
 	code_piece(writer, worker, run, 0);
+}
+
+void writer_code_here(struct writer *writer, struct chunk_worker *worker, struct run *run)
+{
+	uint32_t count = cut_run(writer, run);
+
+	for (uint32_t n = 0; n < count; n++)
+		code_piece(writer, worker, run, n); /* the last one ends the run */
 }
 
 void *writer_codec_thread(void *arg)
@@ -179,7 +197,7 @@ void *writer_codec_thread(void *arg)
 			run = container_of(writer->ready_cut.next, struct run, ready);
 			list_remove(&run->ready);
 			lock_drop(&writer->lock);
-			cut_run(writer, worker, run);
+			code_run(writer, worker, run);
 			lock_take(&writer->lock);
 		} else if (writer->is_stopping) {
 			break;

@@ -159,9 +159,10 @@ void writer_commit_ready(struct writer *writer, struct inode *inode)
 /* ---- pushing ---- */
 
 void writer_push_start(struct writer *writer, struct inode *inode, bool is_sync,
-		       struct waiter *waiter)
+		       struct chunk_worker *worker, struct waiter *waiter)
 {
 	struct push *push = mem_alloc(sizeof(*push));
+	struct run *run;
 	uint64_t seq;
 
 	if (!push) {
@@ -171,11 +172,15 @@ void writer_push_start(struct writer *writer, struct inode *inode, bool is_sync,
 	push->user = waiter;
 	push->is_sync = is_sync;
 	lock_take(&inode->lock);
-	writer_close_filling(writer, inode);
+	run = worker ? writer_take_small(writer, inode) : NULL;
+	if (!run)
+		writer_close_filling(writer, inode);
 	if (!writer_is_clean(inode)) {
 		push->until = inode->writer->next_number - 1;
 		list_push_back(&inode->writer->pushes, &push->link);
 		lock_drop(&inode->lock);
+		if (run)
+			writer_code_here(writer, worker, run);
 		return;
 	}
 	push->error = inode->write_error;
@@ -187,12 +192,23 @@ void writer_push_start(struct writer *writer, struct inode *inode, bool is_sync,
 
 void writer_push(struct writer *writer, struct inode *inode, struct waiter *waiter)
 {
-	writer_push_start(writer, inode, false, waiter);
+	writer_push_start(writer, inode, false, NULL, waiter);
+}
+
+int writer_worker_new(struct writer *writer, struct chunk_worker **out)
+{
+	return chunk_worker_new(writer->settings.chunks, out);
+}
+
+void writer_push_here(struct writer *writer, struct chunk_worker *worker, struct inode *inode,
+		      struct waiter *waiter)
+{
+	writer_push_start(writer, inode, false, worker, waiter);
 }
 
 void writer_sync(struct writer *writer, struct inode *inode, struct waiter *waiter)
 {
-	writer_push_start(writer, inode, true, waiter);
+	writer_push_start(writer, inode, true, NULL, waiter);
 }
 
 /* Up to `max` dirty inodes, each with a reference, beginning with the longest dirty. */
@@ -270,7 +286,7 @@ static void sync_all_visit(void *ctx, struct inode *inode)
 	part->all = all;
 	part->waiter.done = sync_all_part_done;
 	all->left++;
-	writer_push_start(all->writer, inode, false, &part->waiter);
+	writer_push_start(all->writer, inode, false, NULL, &part->waiter);
 }
 
 void writer_sync_all(struct writer *writer, struct waiter *waiter)

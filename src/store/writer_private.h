@@ -101,6 +101,8 @@ void writer_queue_run(struct writer *writer, struct run *run);
 /* Puts a queued run where workers find it. */
 void writer_make_ready(struct writer *writer, struct run *run);
 void writer_close_filling(struct writer *writer, struct inode *inode);
+/* The filling run, queued, if it is small and no worker needs to see it: for writer_code_here. */
+struct run *writer_take_small(struct writer *writer, struct inode *inode);
 /* Drops unpushed bytes at or beyond size if that is possible now. */
 void writer_cut_filling(struct writer *writer, struct inode *inode, uint64_t size);
 void writer_run_free(struct writer *writer, struct run *run); /* no lock */
@@ -112,13 +114,16 @@ void writer_unpark(struct writer *writer);
 /* ---- writer_codec.c ---- */
 
 void *writer_codec_thread(void *writer);
+/* Takes a run from writer_take_small to its end. */
+void writer_code_here(struct writer *writer, struct chunk_worker *worker, struct run *run);
 
 /* ---- writer_commit.c; no lock ---- */
 
 /* The caller has a reference on the inode. */
 void writer_commit_ready(struct writer *writer, struct inode *inode);
+/* worker: of this thread, which may wait; or NULL. */
 void writer_push_start(struct writer *writer, struct inode *inode, bool is_sync,
-		       struct waiter *waiter);
+		       struct chunk_worker *worker, struct waiter *waiter);
 /* Up to max dirty inodes, each with a reference; those that come first are last the next time. */
 unsigned writer_take_dirty(struct writer *writer, struct inode **inodes, unsigned max);
 

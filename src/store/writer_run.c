@@ -228,15 +228,30 @@ void writer_make_ready(struct writer *writer, struct run *run)
 	lock_drop(&writer->lock);
 }
 
-void writer_queue_run(struct writer *writer, struct run *run)
+static void note_queued(struct writer *writer, struct run *run)
 {
 	run->state = RUN_QUEUED;
 	counter_add(&writer_runs, 1);
 	lock_take(&writer->lock);
 	writer->runs_in_codec++;
 	lock_drop(&writer->lock);
+}
+
+void writer_queue_run(struct writer *writer, struct run *run)
+{
+	note_queued(writer, run);
 	if (!run->waits_for_tail)
 		writer_make_ready(writer, run);
+}
+
+struct run *writer_take_small(struct writer *writer, struct inode *inode)
+{
+	struct run *run = writer_filling_of(inode);
+
+	if (!run || run->waits_for_tail || run->len > RUN_SMALL_MAX)
+		return NULL;
+	note_queued(writer, run);
+	return run;
 }
 
 void writer_close_filling(struct writer *writer, struct inode *inode)
