@@ -109,6 +109,9 @@ touch -d '2155-01-02 03:04:05.987654321' sub/soft -h
 need setfattr && setfattr -n user.note -v value random && setfattr -n trusted.note -v t sub
 need setfacl && setfacl -m u:77:rwx,d:u:78:r sub
 cd /
+# Not of this second: rsync does not set a time that differs by less.
+find "$work/tree" -depth ! -name text ! -name soft \
+	-exec touch -h -d '2021-03-04 05:06:07.123456789' {} +
 fingerprint "$work/tree" >"$work/tree.print"
 mkdir "$MNT/tar" "$MNT/rsync" "$MNT/cp"
 tar -C "$work/tree" --xattrs --xattrs-include='*' --acls --sparse -cf - . |
