@@ -813,7 +813,7 @@ static bool error_passes(int r)
 /* The shard is in `work`, has a user, and nobody appends to it.  The lock is not held. */
 static void shard_work(struct spool *spool, struct spool_shard *shard, bool is_broken)
 {
-	bool is_empty = shard->entry_count == 0;
+	bool is_empty = shard->entry_count == 0 || shard->is_discarded;
 	int r = 0;
 
 	if (is_broken && !is_empty)
@@ -963,6 +963,44 @@ void spool_seal_idle(struct spool *spool)
 		    now - shard->last_append_ms >= spool->settings.idle_ms)
 			shard_close_locked(spool, shard, SPOOL_CLOSING);
 	}
+}
+
+/* ---- discarding ---- */
+
+/* NULL with *error: not open, or somebody is appending. */
+static struct spool_shard *shard_find_quiet_locked(struct spool *spool, uint64_t shard_no,
+						   int *error)
+{
+	struct spool_shard *shard = shard_find_locked(spool, shard_no);
+
+	*error = !shard || shard->state != SPOOL_OPEN ? -ENOENT : shard->appending > 0 ? -EBUSY : 0;
+	return *error == 0 ? shard : NULL;
+}
+
+int spool_count_records(struct spool *spool, uint64_t shard_no, uint32_t *count)
+{
+	LOCK_SCOPE(&spool->lock);
+	int r;
+	struct spool_shard *shard = shard_find_quiet_locked(spool, shard_no, &r);
+
+	if (shard)
+		*count = shard->entry_count;
+	return r;
+}
+
+int spool_discard(struct spool *spool, uint64_t shard_no, uint32_t count)
+{
+	LOCK_SCOPE(&spool->lock);
+	int r;
+	struct spool_shard *shard = shard_find_quiet_locked(spool, shard_no, &r);
+
+	if (!shard)
+		return r;
+	if (shard->entry_count != count)
+		return -EBUSY;
+	shard->is_discarded = true;
+	shard_close_locked(spool, shard, SPOOL_CLOSING);
+	return 0;
 }
 
 /* ---- releasing ---- */

@@ -112,6 +112,16 @@ int spool_map(struct spool *spool, uint64_t shard_no, struct bytes *object, void
 void spool_unmap(void *handle);
 
 /*
+ * spool_discard - an open shard in which nothing is wanted any more gets no footer: its file is
+ * removed and gone() is told, soon.  First ask spool_count_records; then see in the index that no
+ * chunk lies in the shard, and wait until that is durable; then discard with the count.  What was
+ * appended meanwhile makes it fail.
+ * -ENOENT: it is not open here (any more); -EBUSY: an append is under way, or was.
+ */
+int spool_count_records(struct spool *spool, uint64_t shard_no, uint32_t *count);
+int spool_discard(struct spool *spool, uint64_t shard_no, uint32_t count);
+
+/*
  * Enough copies exist, durably journalled: drop the file, or hand it to the cache (rename) when
  * to_path is given.  -ENOENT; another error: it could not be handed over and was dropped, to_path
  * is not there.

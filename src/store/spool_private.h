@@ -45,6 +45,7 @@ struct spool_shard {
 	bool is_releasing;   /* a thread is in spool_release */
 	bool is_drained;     /* broken, and its records have moved */
 	bool is_damaged;     /* ... but for some that do not authenticate: the file is kept */
+	bool is_discarded;   /* nothing in it is wanted: no footer, the file goes */
 	struct buf tail;     /* sealer alone: footer and so on, kept until it is written */
 	uint8_t mac[32];     /* sealer alone */
 };
