@@ -2,6 +2,7 @@
 #include "store/reader_private.h"
 
 #include "util/counter.h"
+#include "util/log.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -19,6 +20,7 @@
  */
 
 #define EXTENTS_EACH	   64
+#define LOOKS_MAX	   4 /* at a range whose chunks went away between look-up and read */
 #define WINDOW_BYTES_MIN   (256 * KIB)
 #define SEQUENCE_SLACK	   MIB /* the kernel's own read-ahead comes a little out of order */
 #define PIECE_BYTES	   (512 * KIB)
@@ -77,11 +79,16 @@ static int read_extents(struct reader *reader, struct index_reader *index_reader
 	return 0;
 }
 
+/*
+ * A range may be overwritten, and the chunk that it named be deleted, between the look at its
+ * extents and the look at the chunk: then the extents are asked for once more.
+ */
 int reader_read(struct reader *reader, struct index_reader *index_reader, uint64_t ino,
 		uint64_t off, size_t len, uint8_t *out)
 {
 	AUTO(extent_list) list = ROW_LIST_INIT;
 	uint64_t at = off, end = off + len, covered;
+	unsigned looks = 0;
 	int r;
 
 	while (at < end) {
@@ -95,8 +102,16 @@ int reader_read(struct reader *reader, struct index_reader *index_reader, uint64
 		if (covered <= at)
 			return -EUCLEAN;
 		r = read_extents(reader, index_reader, &list, at, covered, out + (at - off));
+		if (r == -ENOENT && ++looks < LOOKS_MAX)
+			continue;
+		if (r == -ENOENT) {
+			log_error("chunk-missing", "ino=%llu offset=%llu next=\"the read fails\"",
+				  (unsigned long long)ino, (unsigned long long)at);
+			return -EIO;
+		}
 		if (r < 0)
 			return r;
+		looks = 0;
 		at = covered;
 	}
 	return 0;

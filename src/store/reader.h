@@ -46,9 +46,17 @@ void reader_close(struct reader *reader); /* nobody may be inside a call; accept
 int reader_read(struct reader *reader, struct index_reader *index_reader, uint64_t ino,
 		uint64_t off, size_t len, uint8_t *out);
 
-/* Decoded bytes of one chunk (for rewriting, fsck, tests), appended to out. */
+/* Decoded bytes of one chunk (for fsck, tests), appended to out.  -ENOENT: there is no such chunk. */
 int reader_read_chunk(struct reader *reader, struct index_reader *index_reader, uint64_t chunk_no,
 		      struct buf *out);
+
+/*
+ * reader_read_record - one chunk as it is packed, for moving it: its payload (compressed as `form`
+ * says), authenticated, appended to out; *chunk is its row and tells where it was read.  Nothing is
+ * kept in memory.  -ENOENT: there is no such chunk; -EIO: no good copy can be reached (logged).
+ */
+int reader_read_record(struct reader *reader, struct index_reader *index_reader, uint64_t chunk_no,
+		       struct buf *out, uint8_t *form, struct chunk_row *chunk);
 
 /*
  * Read-ahead: the caller tells each read; the reader decides.  `stream` is zeroed at open of the

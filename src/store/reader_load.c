@@ -168,7 +168,11 @@ struct load {
 	struct decoder *decoder;
 	struct known_shard *shard;
 	struct chunk_row chunk;
-	uint8_t *data; /* result */
+	struct buf *payload; /* not NULL: the record as it is packed is wanted, not its bytes */
+	bool is_vanished;    /* the index has no such chunk (any more) */
+	/* result */
+	uint8_t *data;
+	uint8_t form;
 };
 
 /* Opens into `plain` and checks that it is the record wanted. */
@@ -188,9 +192,14 @@ static int open_record(struct load *load, struct bytes sealed, uint8_t *plain,
 
 static int decode_record(struct load *load, const struct pack_record *record)
 {
-	uint8_t *data = mem_alloc_raw(record->raw_len);
+	uint8_t *data;
 	int r;
 
+	if (load->payload) {
+		load->form = record->form;
+		return buf_append(load->payload, record->payload);
+	}
+	data = mem_alloc_raw(record->raw_len);
 	if (!data)
 		return -ENOMEM;
 	r = compress_unpack(load->decoder->compress, record->form, record->payload, data,
@@ -459,6 +468,7 @@ static int load_chunk(struct load *load, uint64_t chunk_no)
 	int r, again;
 
 	r = index_get_chunk(index, load->index_reader, chunk_no, &load->chunk);
+	load->is_vanished = r == -ENOENT;
 	if (r < 0)
 		return r;
 	r = load_from_anywhere(load);
@@ -466,7 +476,21 @@ static int load_chunk(struct load *load, uint64_t chunk_no)
 		return r;
 	before = load->chunk;
 	again = index_get_chunk(index, load->index_reader, chunk_no, &load->chunk);
+	load->is_vanished = again == -ENOENT;
 	return again < 0 || is_same_place(&before, &load->chunk) ? r : load_from_anywhere(load);
+}
+
+/* What the caller is told; said in the log once. */
+static int load_failed(const struct load *load, uint64_t chunk_no, int r)
+{
+	if (load->is_vanished)
+		return -ENOENT;
+	if (r == -ENOMEM)
+		return r;
+	log_error("chunk-unreadable", "chunk=%llu shard_no=%llu record=%u error=%s",
+		  (unsigned long long)chunk_no, (unsigned long long)load->chunk.shard_no,
+		  load->chunk.record_no, err_name(r));
+	return -EIO;
 }
 
 int reader_load(struct reader *reader, struct index_reader *index_reader, uint64_t chunk_no,
@@ -484,12 +508,24 @@ int reader_load(struct reader *reader, struct index_reader *index_reader, uint64
 		*len = load.chunk.raw_len;
 		return 0;
 	}
-	if (r == -ENOMEM)
+	return load_failed(&load, chunk_no, r);
+}
+
+int reader_read_record(struct reader *reader, struct index_reader *index_reader, uint64_t chunk_no,
+		       struct buf *out, uint8_t *form, struct chunk_row *chunk)
+{
+	struct load load = {.reader = reader, .index_reader = index_reader, .payload = out};
+	int r = decoder_take(reader, &load.decoder);
+
+	if (r < 0)
 		return r;
-	log_error("chunk-unreadable", "chunk=%llu shard_no=%llu record=%u error=%s",
-		  (unsigned long long)chunk_no, (unsigned long long)load.chunk.shard_no,
-		  load.chunk.record_no, err_name(r));
-	return -EIO;
+	r = load_chunk(&load, chunk_no);
+	decoder_put(reader, load.decoder);
+	if (r < 0)
+		return load_failed(&load, chunk_no, r);
+	*form = load.form;
+	*chunk = load.chunk;
+	return 0;
 }
 
 int reader_load_init(struct reader *reader)

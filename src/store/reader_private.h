@@ -110,7 +110,7 @@ void decoded_release(struct reader *reader);
 
 /*
  * reader_load.c: bytes of a chunk, authenticated and decompressed, in fresh memory (mem_free).
- * -EIO: it cannot be had (logged); -ENOMEM; what the index says.
+ * -EIO: it cannot be had (logged); -ENOENT: there is no such chunk; -ENOMEM; what the index says.
  */
 int reader_load(struct reader *reader, struct index_reader *index_reader, uint64_t chunk_no,
 		uint8_t **data, uint32_t *len);

@@ -245,7 +245,7 @@ Test(store_reader, memory_answers_without_a_connection, .timeout = 60)
 	cr_assert(reads(&world, 5, 0, 3000, 1000, true), "extents are in the overlay");
 	cr_assert_eq(reader_read_chunk(world.reader, NULL, rows[1].chunk_no, &out), 0);
 	cr_assert_eq(out.len, 1000);
-	cr_assert_eq(reader_read_chunk(world.reader, world.data.reader, 4711, &out), -EIO);
+	cr_assert_eq(reader_read_chunk(world.reader, world.data.reader, 4711, &out), -ENOENT);
 	cr_assert_eq(out.len, 1000);
 	reader_world_release(&world);
 }
