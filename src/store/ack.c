@@ -60,7 +60,8 @@ static void part_done(struct waiter *waiter, int error)
 {
 	struct ack_part *part = container_of(waiter, struct ack_part, waiter);
 
-	if (error < 0)
+	/* -ENOENT: the shard went; what the file still has of it moved to one that has its copies */
+	if (error < 0 && error != -ENOENT)
 		part->request->error = error;
 	count_down(part->request);
 	mem_free(part);

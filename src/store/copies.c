@@ -274,7 +274,7 @@ static void change_add(struct transfer *transfer, const struct shard_row *shard,
 	};
 }
 
-static void lane_count_copies(struct lane *lane, int delta, uint64_t object_len)
+void lane_count_copies(struct lane *lane, int delta, uint64_t object_len)
 {
 	lane->objects += (uint64_t)(int64_t)delta;
 	lane->bytes += (uint64_t)((int64_t)delta * (int64_t)object_len);
@@ -382,9 +382,17 @@ static void shard_place(struct transfer *transfer, const struct shard_row *row,
 void copies_add(struct transfer *transfer, struct add_msg *msg)
 {
 	AUTO(copy_list) copies = ROW_LIST_INIT;
-	int r = index_list_copies(transfer->settings.index, transfer->reader, msg->shard.shard_no,
-				  &copies);
+	struct shard_row now;
+	int r = index_get_shard(transfer->settings.index, transfer->reader, msg->shard.shard_no,
+				&now);
 
+	if (r == -ENOENT || (r == 0 && now.state >= SHARD_CONDEMNED)) { /* went meanwhile */
+		mem_free(msg);
+		return;
+	}
+	if (r == 0)
+		r = index_list_copies(transfer->settings.index, transfer->reader,
+				      msg->shard.shard_no, &copies);
 	if (r < 0) {
 		struct scan again = {.is_active = true, .is_sealed_only = true};
 
@@ -447,6 +455,8 @@ void copies_wait(struct transfer *transfer, struct wait_msg *msg)
 		int r = index_get_shard(transfer->settings.index, transfer->reader, msg->shard_no,
 					&row);
 
+		if (r == 0 && row.state >= SHARD_CONDEMNED)
+			r = -ENOENT;
 		if (r == 0)
 			r = index_list_copies(transfer->settings.index, transfer->reader,
 					      msg->shard_no, &copies);
@@ -703,6 +713,51 @@ void copies_turned(struct transfer *transfer)
 	settle_releasable(transfer);
 }
 
+/* ---- shards that go ---- */
+
+/* Whether nothing of the shard is under way any more; the one in memory is gone then. */
+static bool shard_forget(struct transfer *transfer, uint64_t shard_no)
+{
+	struct shard_job *shard = shard_find(transfer, shard_no);
+
+	for (size_t i = 0; i < transfer->change_count; i++)
+		if (transfer->changes[i].row.shard_no == shard_no)
+			return false;
+	if (!shard)
+		return true;
+	list_for_each(pos, &shard->jobs) {
+		struct copy_job *job = container_of(pos, struct copy_job, of_shard);
+
+		if (job->state == JOB_SENDING)
+			backend_cancel(job->lane->provider.backend, &job->req);
+		else if (job->state == JOB_QUEUED || job->state == JOB_PARKED)
+			job_free(job);
+	}
+	if (shard->job_count > 0 || shard->is_sourcing)
+		return false; /* an answer will come */
+	list_for_each(pos, &shard->waits) {
+		struct wait_msg *wait = container_of(pos, struct wait_msg, msg.link);
+
+		list_remove(pos);
+		wait_answer(wait, -ENOENT);
+	}
+	shard_free(transfer, shard);
+	return true;
+}
+
+void copies_forget(struct transfer *transfer)
+{
+	list_for_each(pos, &transfer->forgets) {
+		struct forget_msg *msg = container_of(pos, struct forget_msg, msg.link);
+
+		if (!shard_forget(transfer, msg->shard_no))
+			continue;
+		list_remove(pos);
+		msg->waiter->done(msg->waiter, 0);
+		mem_free(msg);
+	}
+}
+
 /* ---- from the index ---- */
 
 void copies_scan_start(struct transfer *transfer, const struct scan *wanted)
@@ -763,7 +818,7 @@ static int page_row(struct transfer *transfer, struct lane *lane, const struct c
 	if (!shard) {
 		r = index_get_shard(transfer->settings.index, transfer->reader, row->shard_no,
 				    &shard_row);
-		if (r == -ENOENT)
+		if (r == -ENOENT || (r == 0 && shard_row.state >= SHARD_CONDEMNED))
 			return 0;
 		if (r == 0)
 			r = index_list_copies(transfer->settings.index, transfer->reader,

@@ -189,6 +189,7 @@ int transfer_open(const struct transfer_settings *settings, struct buf *why, str
 	list_init(&transfer->inbox);
 	list_init(&transfer->source_tasks);
 	list_init(&transfer->releasable);
+	list_init(&transfer->forgets);
 	transfer->lanes = mem_alloc_array(LANES_MAX, sizeof(*transfer->lanes));
 	transfer->changes = mem_alloc_array(CHANGES_MAX, sizeof(*transfer->changes));
 	if (transfer->lanes && transfer->changes)
@@ -258,6 +259,9 @@ static void round_handle(struct transfer *transfer, struct round *round)
 			break;
 		case MSG_SOURCED:
 			copies_sourced(transfer, container_of(msg, struct source_task, msg));
+			break;
+		case MSG_FORGET:
+			list_push_back(&transfer->forgets, &msg->link);
 			break;
 		}
 	}
@@ -333,6 +337,7 @@ static void *transfer_main(void *arg)
 			round_probe(transfer, round.is_probe_asked, now, &next);
 		}
 		copies_flush(transfer, now);
+		copies_forget(transfer);
 		copies_pump(transfer, !round.is_ending && transfer->flush_at_ms == 0, now, &next);
 		if (round.is_draining) {
 			next = MIN(next, now + DRAIN_LOOK_MS);
@@ -357,6 +362,7 @@ static void *transfer_main(void *arg)
 	copies_flush(transfer, clock_mono_ms());
 	lock_take(&transfer->lock); /* what could not be handled goes back, to be freed */
 	list_splice_back(&transfer->inbox, &round.msgs);
+	list_splice_back(&transfer->inbox, &transfer->forgets);
 	lock_drop(&transfer->lock);
 	return NULL;
 }
@@ -463,6 +469,10 @@ static void free_msg(struct msg *msg)
 		struct wait_msg *wait = container_of(msg, struct wait_msg, msg);
 
 		wait->waiter->done(wait->waiter, -ECANCELED);
+	} else if (msg->kind == MSG_FORGET) {
+		struct forget_msg *forget = container_of(msg, struct forget_msg, msg);
+
+		forget->waiter->done(forget->waiter, -ECANCELED);
 	} else if (msg->kind == MSG_SOURCED) {
 		buf_release(&container_of(msg, struct source_task, msg)->object);
 	}
@@ -527,6 +537,96 @@ void transfer_when_copied(struct transfer *transfer, uint64_t shard_no, unsigned
 	msg->copies = copies;
 	msg->waiter = waiter;
 	transfer_post(transfer, &msg->msg);
+}
+
+void transfer_forget(struct transfer *transfer, uint64_t shard_no, struct waiter *waiter)
+{
+	struct forget_msg *msg = mem_alloc(sizeof(*msg));
+
+	if (!msg) {
+		waiter->done(waiter, -ENOMEM);
+		return;
+	}
+	msg->msg.kind = MSG_FORGET;
+	msg->shard_no = shard_no;
+	msg->waiter = waiter;
+	transfer_post(transfer, &msg->msg);
+}
+
+/* A request of at most a byte on behalf of somebody who waits. */
+struct errand {
+	struct backend_req req;
+	struct lane *lane;
+	struct waiter *waiter;
+	char key[BACKEND_KEY_MAX + 1];
+	uint8_t byte;
+};
+
+static void errand_done(struct backend_req *req)
+{
+	struct errand *errand = container_of(req, struct errand, req);
+	struct waiter *waiter = errand->waiter;
+	struct lane *lane = errand->lane;
+	int error = req->error;
+
+	transfer_turned(lane->transfer,
+			provider_answered(&lane->provider, req, clock_mono_ms()));
+	mem_free(errand);
+	waiter->done(waiter, error == -ENOENT ? 0 : error);
+}
+
+static void errand_run(struct lane *lane, enum backend_op op, const char *key,
+		       struct waiter *waiter)
+{
+	struct errand *errand = mem_alloc(sizeof(*errand));
+	int r;
+
+	if (!errand) {
+		waiter->done(waiter, -ENOMEM);
+		return;
+	}
+	errand->lane = lane;
+	errand->waiter = waiter;
+	snprintf(errand->key, sizeof(errand->key), "%s", key);
+	errand->req = (struct backend_req){.op = op,
+					   .key = errand->key,
+					   .len = 1,
+					   .into = &errand->byte,
+					   .done = errand_done};
+	r = backend_submit(lane->provider.backend, &errand->req);
+	if (r < 0) {
+		errand->req.error = r;
+		errand_done(&errand->req);
+	}
+}
+
+void transfer_ask(struct transfer *transfer, unsigned i, struct waiter *waiter)
+{
+	struct lane *lane = &transfer->lanes[i];
+
+	assert(i < transfer->lane_count);
+	if (!lane->provider.backend)
+		waiter->done(waiter, -ENODEV);
+	else
+		errand_run(lane, BACKEND_GET, SUPERBLOCK_KEY, waiter); /* HEAD is the probe's */
+}
+
+void transfer_delete_copy(struct transfer *transfer, const struct shard_row *shard,
+			  const struct copy_row *copy, struct waiter *waiter)
+{
+	struct lane *lane = transfer_lane(transfer, copy->provider_no);
+
+	if (!lane || !lane->provider.backend) {
+		waiter->done(waiter, -ENODEV);
+		return;
+	}
+	if (!provider_is_present(&lane->provider)) {
+		waiter->done(waiter, -EAGAIN);
+		return;
+	}
+	if (copy_is_valid(copy) && shard->shard_no <= transfer->counted_upto)
+		lane_count_copies(lane, -1, shard->object_len);
+	errand_run(lane, BACKEND_DELETE, shard_id_hex(&shard->id).s, waiter);
 }
 
 unsigned transfer_provider_count(struct transfer *transfer)

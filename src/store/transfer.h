@@ -81,6 +81,27 @@ int transfer_verify_shard(struct transfer *transfer, struct index_reader *reader
 void transfer_when_copied(struct transfer *transfer, uint64_t shard_no, unsigned copies,
 			  struct waiter *waiter);
 
+/*
+ * Before a shard goes.  Its row is in the journal as condemned; from now on nobody asks for copies.
+ *
+ * transfer_forget - drops what is owed of it and cancels what is on its way; tells the waiter once
+ * nothing of it is in flight or waits for the journal.  The rows of its copies stay as they are.
+ * Who waited for copies of it is told -ENOENT.  -ECANCELED: transfer stops; -ENOMEM.
+ *
+ * transfer_delete_copy - after that: deletes the object at one provider; what is not there counts
+ * as deleted.  copy: its row from before it was to be deleted; the row is the caller's.  -ENODEV: not configured; -EAGAIN: away; or what the
+ * provider says.  The waiter may be told before it returns; not later than transfer_close, but
+ * a provider may let it wait that long.  Any thread.
+ */
+/*
+ * transfer_ask - asks provider number i (of transfer_provider_count) whether it is there, so that
+ * transfer_facts tells what is true now.  The waiter gets 0 or what went wrong, as for a deletion.
+ */
+void transfer_ask(struct transfer *transfer, unsigned i, struct waiter *waiter);
+void transfer_forget(struct transfer *transfer, uint64_t shard_no, struct waiter *waiter);
+void transfer_delete_copy(struct transfer *transfer, const struct shard_row *shard,
+			  const struct copy_row *copy, struct waiter *waiter);
+
 struct provider_status {
 	uint32_t provider_no;
 	char name[64], type[16], vendor[64], region[64], role[16];

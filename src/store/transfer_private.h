@@ -27,7 +27,7 @@
 
 /* ---- to the transfer thread ---- */
 
-enum msg_kind { MSG_ADD, MSG_DONE, MSG_WAIT, MSG_MARK, MSG_SOURCED };
+enum msg_kind { MSG_ADD, MSG_DONE, MSG_WAIT, MSG_MARK, MSG_SOURCED, MSG_FORGET };
 
 struct msg {
 	struct list link;
@@ -50,6 +50,12 @@ struct mark_msg {
 	struct msg msg;
 	uint64_t shard_no;
 	uint32_t provider_no, state;
+};
+
+struct forget_msg {
+	struct msg msg; /* then in transfer->forgets */
+	uint64_t shard_no;
+	struct waiter *waiter;
 };
 
 /* A whole object is wanted, because the spool has none any more. */
@@ -152,12 +158,13 @@ struct transfer {
 	struct index_reader *reader;
 	struct map shards; /* struct shard_job, by number */
 	struct list releasable;
+	struct list forgets; /* those that cannot be answered yet */
 	struct copy_change *changes; /* CHANGES_MAX */
 	size_t change_count;
 	uint64_t flush_at_ms; /* journal refused: again at this time */
 	struct scan scan;
 	/* valid copies are counted once in the background; up to this shard changes count too */
-	uint64_t counted_upto; /* UINT64_MAX: all */
+	_Atomic uint64_t counted_upto; /* UINT64_MAX: all */
 
 	/* repair.c: the chore's own (it runs on one worker at a time) */
 	struct copy_list repairs; /* page being worked on */
@@ -179,6 +186,8 @@ void copies_add(struct transfer *transfer, struct add_msg *msg); /* takes msg */
 void copies_done(struct transfer *transfer, struct copy_job *job);
 void copies_wait(struct transfer *transfer, struct wait_msg *msg); /* takes msg */
 void copies_mark(struct transfer *transfer, struct mark_msg *msg); /* takes msg */
+/* Answers those of transfer->forgets that can be; cancels what the others wait for. */
+void copies_forget(struct transfer *transfer);
 void copies_sourced(struct transfer *transfer, struct source_task *task); /* takes task */
 void copies_turned(struct transfer *transfer);
 void copies_scan_start(struct transfer *transfer, const struct scan *wanted);
@@ -187,6 +196,7 @@ bool copies_page(struct transfer *transfer);
 int copies_flush(struct transfer *transfer, uint64_t now_ms);
 /* Starts what may start; lowers *next_ms to when there may be more. */
 void copies_pump(struct transfer *transfer, bool may_start, uint64_t now_ms, uint64_t *next_ms);
+void lane_count_copies(struct lane *lane, int delta, uint64_t object_len); /* any thread */
 bool copies_has_room(const struct transfer *transfer); /* for another add or page */
 bool copies_is_drained(struct transfer *transfer);
 void copies_cancel(struct transfer *transfer);
