@@ -74,6 +74,8 @@ struct config_settings {
 	uint64_t read_ahead_bytes;
 	/* background */
 	uint64_t deletion_hold_ms;
+	uint64_t repack_below_count; /* percent */
+	uint64_t repack_bandwidth_bytes_per_s;
 	/* telling */
 	int log_level;  /* enum log_level */
 	int log_format; /* enum config_log_format */
