@@ -96,7 +96,7 @@ struct shard_row {
 	uint32_t record_count;
 	uint64_t live_bytes;  /* stored bytes of chunks with refs > 0; kept by apply */
 	uint64_t total_bytes; /* stored bytes of all its chunks; kept by apply */
-	int64_t sealed_sec;   /* wall clock when sealed */
+	int64_t sealed_sec;   /* wall clock when sealed; once condemned: when that was */
 	uint8_t mac[32];      /* of the whole object; zeros while open */
 };
 

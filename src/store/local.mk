@@ -16,6 +16,12 @@ lib_store_a_SOURCES = \
 	src/store/dedup.c \
 	src/store/dedup.h \
 	src/store/fetch.c \
+	src/store/gc.c \
+	src/store/gc.h \
+	src/store/gc_chunks.c \
+	src/store/gc_delete.c \
+	src/store/gc_private.h \
+	src/store/gc_repack.c \
 	src/store/inode.c \
 	src/store/inode.h \
 	src/store/journal.c \

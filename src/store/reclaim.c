@@ -25,9 +25,10 @@ struct reclaim {
 	struct sequencer *sequencer;
 	struct inode_table *inodes;
 	struct index_reader *reader;
-	struct lock lock; /* LOCK_KEEPER: guards the two below */
-	struct cond wake, stop;
+	struct lock lock; /* LOCK_KEEPER: guards the four below */
+	struct cond wake, stop, done;
 	bool is_stopping, is_woken;
+	uint64_t rounds_asked, rounds_done;
 	pthread_t thread;
 };
 
@@ -123,6 +124,7 @@ static void reclaim_all(struct reclaim *reclaim)
 static void *reclaim_thread(void *arg)
 {
 	struct reclaim *reclaim = arg;
+	uint64_t round;
 
 	lock_take(&reclaim->lock);
 	while (!reclaim->is_stopping) {
@@ -130,12 +132,17 @@ static void *reclaim_thread(void *arg)
 			cond_wait(&reclaim->wake, &reclaim->lock);
 			continue;
 		}
-		cond_wait_ms(&reclaim->stop, &reclaim->lock, GATHER_MS);
+		if (reclaim->rounds_done == reclaim->rounds_asked)
+			cond_wait_ms(&reclaim->stop, &reclaim->lock, GATHER_MS);
 		reclaim->is_woken = false;
+		round = reclaim->rounds_asked;
 		lock_drop(&reclaim->lock);
 		reclaim_all(reclaim);
 		lock_take(&reclaim->lock);
+		reclaim->rounds_done = round;
+		cond_wake_all(&reclaim->done);
 	}
+	cond_wake_all(&reclaim->done);
 	lock_drop(&reclaim->lock);
 	return NULL;
 }
@@ -159,6 +166,7 @@ int reclaim_start(struct index *index, struct sequencer *sequencer, struct inode
 	}
 	lock_init(&reclaim->lock, LOCK_KEEPER);
 	cond_init(&reclaim->wake);
+	cond_init(&reclaim->done);
 	cond_init(&reclaim->stop);
 	r = thread_start(&reclaim->thread, "reclaim", reclaim_thread, reclaim);
 	if (r < 0) {
@@ -182,6 +190,7 @@ void reclaim_stop(struct reclaim *reclaim)
 	pthread_join(reclaim->thread, NULL);
 	index_reader_close(reclaim->reader);
 	cond_release(&reclaim->wake);
+	cond_release(&reclaim->done);
 	cond_release(&reclaim->stop);
 	lock_release(&reclaim->lock);
 	mem_free(reclaim);
@@ -192,4 +201,16 @@ void reclaim_wake(struct reclaim *reclaim)
 	LOCK_SCOPE(&reclaim->lock);
 	reclaim->is_woken = true;
 	cond_wake_one(&reclaim->wake);
+}
+
+void reclaim_settle(struct reclaim *reclaim)
+{
+	LOCK_SCOPE(&reclaim->lock);
+	uint64_t round = ++reclaim->rounds_asked;
+
+	reclaim->is_woken = true;
+	cond_wake_one(&reclaim->wake);
+	cond_wake_one(&reclaim->stop);
+	while (reclaim->rounds_done < round && !reclaim->is_stopping)
+		cond_wait(&reclaim->done, &reclaim->lock);
 }

@@ -17,6 +17,10 @@ int reclaim_start(struct index *index, struct sequencer *sequencer, struct inode
 		  struct reclaim **out);
 void reclaim_stop(struct reclaim *reclaim); /* accepts NULL */
 
+/* Returns when what was an orphan before the call, and held by nobody, has been given back (or a
+ * failure was logged). */
+void reclaim_settle(struct reclaim *reclaim);
+
 /* An orphan is held by nobody any more.  Any thread. */
 void reclaim_wake(struct reclaim *reclaim);
 

@@ -14,6 +14,7 @@
 #include "config/config.h"
 #include "crypto/keyring.h"
 #include "index/index.h"
+#include "store/gc.h"
 #include "store/inode.h"
 #include "store/policy.h"
 #include "store/reader.h"
@@ -89,6 +90,16 @@ void store_policy_of(struct store *store, uint64_t policy_root, struct policy *o
  * -EINVAL, -EDOM (`why`).  New files use it at once; what is there converges in the background.
  */
 int store_set_policy(struct store *store, struct inode *dir, const char *text, struct buf *why);
+
+/*
+ * Space that nothing needs (store/gc.h).  store_reclaim looks for it now, after the files that were
+ * removed, and waits for that look; -EROFS in fsck.
+ */
+int store_reclaim(struct store *store, struct gc_report *out);
+int store_reclaim_survey(struct store *store, struct index_reader *reader,
+			 int (*visit)(void *ctx, const struct gc_candidate *candidate), void *ctx,
+			 char blocked_by[160]);
+void store_reclaim_status(struct store *store, struct gc_report *out);
 
 /* Space for statfs: bytes that the root's policy can still take, and the size. */
 struct store_space {

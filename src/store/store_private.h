@@ -7,6 +7,7 @@
 #include "codec/chunker.h"
 #include "store/ack.h"
 #include "store/cache.h"
+#include "store/gc.h"
 #include "store/policies.h"
 #include "store/reclaim.h"
 #include "store/store.h"
@@ -21,6 +22,7 @@ struct store_private {
 	struct chunker *chunker;
 	struct policies *policies;
 	struct reclaim *reclaim;
+	struct gc *gc; /* NULL in fsck */
 	struct ack *ack;
 	uint64_t writer_epoch;
 	_Atomic uint64_t next_shard_no;

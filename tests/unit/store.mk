@@ -103,3 +103,17 @@ bin_unit_store_names_SOURCES = \
 	tests/unit/store_names.c
 bin_unit_store_names_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_store_names_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
+# Reclaiming, over everything in the room.
+GC_TEST_LIB = \
+	tests/lib/check.h \
+	tests/lib/copies_world.c \
+	tests/lib/copies_world.h \
+	tests/lib/data_world.c \
+	tests/lib/data_world.h \
+	tests/lib/gc_world.c \
+	tests/lib/gc_world.h
+
+UNIT_TESTS += bin/unit/gc
+bin_unit_gc_SOURCES = tests/unit/store_gc.c $(GC_TEST_LIB)
+bin_unit_gc_CPPFLAGS = $(UNIT_CPPFLAGS)
+bin_unit_gc_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
