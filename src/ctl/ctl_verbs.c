@@ -9,6 +9,7 @@
 #include "util/option.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define WAIT_POLL_MS 50u
@@ -172,12 +173,174 @@ static enum ctl_exit verb_provider_list(struct ctl_call *call)
 	return CTL_DONE;
 }
 
+/* ---- space ---- */
+
+#define CANDIDATES_TOLD_MAX 1000u
+#define CLEANUP_STALL_MS    60000u
+
+static json_t *rfc3339(int64_t sec)
+{
+	char text[CLOCK_RFC3339_SIZE];
+
+	return sec ? json_string(clock_rfc3339((struct wall_time){.sec = sec}, text)) : json_null();
+}
+
+/* What waits, as of the last look. */
+static void put_waiting(json_t *out, const struct gc_report *report)
+{
+	int64_t now = clock_wall().sec;
+
+	put(out, "moving_shards", number(report->shards_moving));
+	put(out, "held_shards", number(report->shards_held));
+	put(out, "held_bytes", number(report->bytes_held));
+	put(out, "held_until", rfc3339(report->held_until_sec));
+	put(out, "blocked_shards", number(report->shards_blocked));
+	put(out, "blocked_bytes", number(report->bytes_blocked));
+	put(out, "blocked_seconds",
+	    json_integer(report->blocked_since_sec && now > report->blocked_since_sec
+				 ? now - report->blocked_since_sec : 0));
+	put(out, "blocked_by", json_string(report->blocked_by));
+	put(out, "last_look", rfc3339(report->ended_sec));
+}
+
+struct survey {
+	json_t *told;
+	uint64_t count, bytes;
+};
+
+static int survey_visit(void *ctx, const struct gc_candidate *candidate)
+{
+	struct survey *survey = ctx;
+	char key[24];
+	json_t *one;
+
+	survey->bytes += candidate->bytes;
+	if (survey->count++ >= CANDIDATES_TOLD_MAX)
+		return 0;
+	one = json_object();
+	put(one, "shard_no", number(candidate->shard_no));
+	put(one, "reason", json_string(candidate->reason));
+	put(one, "eligible_at", rfc3339(candidate->eligible_sec));
+	put(one, "bytes", number(candidate->bytes));
+	snprintf(key, sizeof(key), "%llu", (unsigned long long)candidate->shard_no);
+	put(survey->told, key, one);
+	return 0;
+}
+
+static int put_survey(struct ctl_call *call)
+{
+	struct survey survey = {.told = json_object()};
+	char blocked_by[160];
+	int r = store_reclaim_survey(call->store, call->reader, survey_visit, &survey, blocked_by);
+
+	put(call->answer, "candidates", survey.told);
+	put(call->answer, "candidate_count", number(survey.count));
+	put(call->answer, "reclaimable", number(survey.bytes));
+	put(call->answer, "blocked_by", json_string(r < 0 ? "" : blocked_by));
+	return r;
+}
+
+static enum ctl_exit verb_cleanup_plan(struct ctl_call *call)
+{
+	int r = put_survey(call);
+
+	return r < 0 ? ctl_fail(call, CTL_UNKNOWN, "cleanup: %s", err_sentence(r)) : CTL_DONE;
+}
+
+static void add_done(struct gc_report *sum, const struct gc_report *look)
+{
+	sum->chunks_deleted += look->chunks_deleted;
+	sum->chunks_moved += look->chunks_moved;
+	sum->bytes_moved += look->bytes_moved;
+	sum->shards_discarded += look->shards_discarded;
+	sum->shards_condemned += look->shards_condemned;
+	sum->shards_deleted += look->shards_deleted;
+	sum->bytes_deleted += look->bytes_deleted;
+}
+
+static void put_done(json_t *out, const struct gc_report *sum)
+{
+	put(out, "deleted_chunks", number(sum->chunks_deleted));
+	put(out, "moved_chunks", number(sum->chunks_moved));
+	put(out, "moved_bytes", number(sum->bytes_moved));
+	put(out, "condemned_shards", number(sum->shards_condemned));
+	put(out, "deleted_shards", number(sum->shards_deleted + sum->shards_discarded));
+	put(out, "deleted_bytes", number(sum->bytes_deleted));
+}
+
+static bool has_done(const struct gc_report *look)
+{
+	return look->chunks_deleted || look->chunks_moved || look->shards_discarded ||
+	       look->shards_condemned || look->shards_deleted;
+}
+
+/* Looks until one finds nothing to do.  What was read out of sparse shards is waited for. */
+static int cleanup(struct ctl_call *call, struct gc_report *sum, struct gc_report *look)
+{
+	uint64_t moved_ms = clock_mono_ms();
+
+	for (;;) {
+		json_t *progress;
+		int r = store_reclaim(call->store, look);
+
+		if (r < 0)
+			return r;
+		add_done(sum, look);
+		if (has_done(look))
+			moved_ms = clock_mono_ms();
+		else if (look->shards_moving == 0 || look->error < 0 ||
+			 clock_mono_ms() - moved_ms > CLEANUP_STALL_MS)
+			return look->error;
+		if (ctl_is_cancelled(call))
+			return -ECANCELED;
+		progress = json_object();
+		put(progress, "note", json_sprintf("%llu shards deleted, %llu being repacked",
+						   (unsigned long long)sum->shards_deleted,
+						   (unsigned long long)look->shards_moving));
+		ctl_progress(call, progress);
+		if (look->shards_moving > 0) {
+			r = spool_seal_all(call->store->spool, 0);
+			if (r < 0)
+				return r;
+			ctl_pause(call, WAIT_POLL_MS);
+		}
+	}
+}
+
+static enum ctl_exit verb_cleanup_run(struct ctl_call *call)
+{
+	struct gc_report sum = {0}, look = {0};
+	int r = cleanup(call, &sum, &look), survey;
+
+	put_done(call->answer, &sum);
+	put_waiting(call->answer, &look);
+	survey = put_survey(call);
+	if (r == -ECANCELED)
+		return ctl_fail(call, CTL_PARTIAL, "cancelled: run it again to go on");
+	if (r < 0)
+		return ctl_fail(call, CTL_PARTIAL, "cleanup: %s; run it again to go on",
+				err_sentence(r));
+	if (survey < 0)
+		return ctl_fail(call, CTL_UNKNOWN, "cleanup: %s", err_sentence(survey));
+	if (look.shards_blocked > 0)
+		return ctl_fail(call, CTL_REFUSED, "%llu shards are not deleted: %s",
+				(unsigned long long)look.shards_blocked, look.blocked_by);
+	if (look.shards_moving > 0)
+		return ctl_fail(call, CTL_PARTIAL, "%llu shards wait for copies of what is needed",
+				(unsigned long long)look.shards_moving);
+	return CTL_DONE;
+}
+
+/* ---- the whole ---- */
+
 static enum ctl_exit verb_status(struct ctl_call *call)
 {
 	struct store_protection protection;
 	struct index_totals totals;
+	struct gc_report reclaim;
 	struct store_space space;
 	struct inode *root;
+	json_t *waiting;
 	int r = inode_load(call->store->inodes, call->store->index, call->reader, INO_ROOT, &root);
 
 	if (r == 0) {
@@ -197,6 +360,10 @@ static enum ctl_exit verb_status(struct ctl_call *call)
 	put(call->answer, "spool_bytes", number(spool_bytes_used(call->store->spool)));
 	put(call->answer, "dirty_bytes", number(writer_dirty_bytes(call->store->writer)));
 	put(call->answer, "free_bytes", number(space.free_bytes));
+	store_reclaim_status(call->store, &reclaim);
+	waiting = json_object();
+	put_waiting(waiting, &reclaim);
+	put(call->answer, "reclaim", waiting);
 	put(call->answer, "providers", describe_providers(call->store));
 	return protection_exit(&protection, CTL_QUERY);
 }
@@ -334,6 +501,8 @@ static enum ctl_exit verb_counters(struct ctl_call *call)
 }
 
 const struct ctl_verb ctl_verbs[] = {
+	{"cleanup plan", CTL_QUERY, false, verb_cleanup_plan, "what could be deleted, and when"},
+	{"cleanup run", CTL_ACTION, true, verb_cleanup_run, "delete what nothing needs any more"},
 	{"config show", CTL_QUERY, false, verb_config_show, "settings in force"},
 	{"counters", CTL_QUERY, false, verb_counters, "counters and times since the mount"},
 	{"policy", CTL_QUERY, false, verb_policy, "policy in force for a path"},

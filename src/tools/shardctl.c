@@ -25,7 +25,7 @@ struct options {
 	const char *mount;
 	uint64_t copies;
 	uint64_t timeout_ms; /* 0: none */
-	bool is_json;
+	bool is_json, is_dry_run;
 };
 
 struct command {
@@ -66,6 +66,35 @@ static const struct report_field space_fields[] = {
 	{0},
 };
 
+static const struct report_field reclaim_fields[] = {
+	{"held_bytes", "unneeded, held until it may go", REPORT_BYTES},
+	{"blocked_bytes", "unneeded, not deleted", REPORT_BYTES},
+	{"blocked_seconds", "since (seconds)", REPORT_COUNT},
+	{"blocked_by", "because of", REPORT_TEXT},
+	{0},
+};
+
+static const struct report_field cleanup_fields[] = {
+	{"deleted_shards", "shards deleted", REPORT_COUNT},
+	{"deleted_bytes", "bytes deleted for each copy", REPORT_BYTES},
+	{"condemned_shards", "shards condemned", REPORT_COUNT},
+	{"moved_chunks", "chunks moved out of sparse shards", REPORT_COUNT},
+	{"deleted_chunks", "chunks that nothing refers to", REPORT_COUNT},
+	{"held_shards", "shards held", REPORT_COUNT},
+	{"held_until", "the first until", REPORT_TEXT},
+	{"candidate_count", "shards left to reclaim", REPORT_COUNT},
+	{"reclaimable", "bytes left to reclaim", REPORT_BYTES},
+	{"blocked_by", "blocked by", REPORT_TEXT},
+	{0},
+};
+
+static const struct report_field candidate_columns[] = {
+	{"reason", "REASON", REPORT_TEXT},
+	{"eligible_at", "ELIGIBLE", REPORT_TEXT},
+	{"bytes", "BYTES", REPORT_BYTES},
+	{0},
+};
+
 static const struct report_field provider_columns[] = {
 	{"type", "TYPE", REPORT_TEXT},	      {"role", "ROLE", REPORT_TEXT},
 	{"region", "REGION", REPORT_TEXT},    {"state", "STATE", REPORT_TEXT},
@@ -88,8 +117,18 @@ static void report_status(FILE *out, const json_t *answer)
 {
 	report_fields(out, answer, protection_fields);
 	report_fields(out, answer, space_fields);
+	report_fields(out, json_object_get(answer, "reclaim"), reclaim_fields);
 	fputc('\n', out);
 	report_providers(out, answer);
+}
+
+static void report_cleanup(FILE *out, const json_t *answer)
+{
+	report_fields(out, answer, cleanup_fields);
+	if (json_object_size(json_object_get(answer, "candidates")) == 0)
+		return;
+	fputc('\n', out);
+	report_table(out, json_object_get(answer, "candidates"), "SHARD", candidate_columns);
 }
 
 static void report_all(FILE *out, const json_t *answer)
@@ -126,6 +165,15 @@ static void fill_policy_set(json_t *request, char **args, unsigned count,
 	json_object_set_new(request, "policy", count > 1 ? json_string(args[1]) : json_null());
 }
 
+static void fill_cleanup(json_t *request, char **args, unsigned count,
+			 const struct options *options)
+{
+	(void)args;
+	(void)count;
+	if (options->is_dry_run)
+		json_object_set_new(request, "verb", json_string("cleanup plan"));
+}
+
 static const struct command commands[] = {
 	{{"status"}, "", 0, 0, false, "protection of everything, providers, space", "status", NULL,
 	 report_status, false},
@@ -145,6 +193,8 @@ static const struct command commands[] = {
 	 fill_policy_set, report_all, false},
 	{{"config", "show"}, "", 0, 0, false, "settings in force", "config show", NULL, report_all,
 	 false},
+	{{"cleanup", "run"}, "[--dry-run]", 0, 0, false, "delete what nothing needs any more",
+	 "cleanup run", fill_cleanup, report_cleanup, true},
 	{{"counters"}, "", 0, 0, false, "counters and times since the mount", "counters", NULL,
 	 report_all, false},
 };
@@ -169,6 +219,7 @@ static void print_help(void)
 	     "  -j, --json           one JSON object on standard output\n"
 	     "  -n, --copies N       wait: for N copies instead of what the policy asks\n"
 	     "  -t, --timeout TIME   wait: give up after TIME (\"90s\", \"10m\"); exit status 4\n"
+	     "  -d, --dry-run        cleanup run: say what would go, and when; change nothing\n"
 	     "  -h, --help           this text\n"
 	     "  -V, --version        version\n"
 	     "\nExit status: 0 done or healthy; 1 data lost or the action failed; 2 usage;\n"
@@ -200,12 +251,13 @@ static int parse_options(int argc, char **argv, struct options *options)
 	static const struct option longs[] = {
 		{"mount", required_argument, NULL, 'm'}, {"json", no_argument, NULL, 'j'},
 		{"copies", required_argument, NULL, 'n'}, {"timeout", required_argument, NULL, 't'},
+		{"dry-run", no_argument, NULL, 'd'},
 		{"help", no_argument, NULL, 'h'},	 {"version", no_argument, NULL, 'V'},
 		{0},
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "m:jn:t:hV", longs, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "m:jn:t:dhV", longs, NULL)) >= 0) {
 		switch (c) {
 		case 'm':
 			options->mount = optarg;
@@ -226,6 +278,9 @@ static int parse_options(int argc, char **argv, struct options *options)
 					optarg);
 				return 1 + EXIT_USAGE;
 			}
+			break;
+		case 'd':
+			options->is_dry_run = true;
 			break;
 		case 'h':
 			print_help();
@@ -269,6 +324,10 @@ static bool watch_progress(void *ctx, const json_t *state)
 		return false;
 	if (!state)
 		return true;
+	if (json_object_get(state, "note")) {
+		report_progress(stderr, 0, json_string_value(json_object_get(state, "note")));
+		return true;
+	}
 	queued = queued_bytes(state);
 	watch->first_queued = MAX(watch->first_queued, queued);
 	snprintf(text, sizeof(text), "%s, %" PRId64 " of %" PRId64 " copies, %s to go",

@@ -103,6 +103,7 @@ bin_unit_store_names_SOURCES = \
 	tests/unit/store_names.c
 bin_unit_store_names_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_store_names_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
+
 # Reclaiming, over everything in the room.
 GC_TEST_LIB = \
 	tests/lib/check.h \
