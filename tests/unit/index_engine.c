@@ -197,7 +197,6 @@ Test(index_engine, a_damaged_file_is_euclean_and_never_garbage)
 {
 	AUTO(record) record = RECORD_INIT;
 	uint64_t violations = 0;
-	AUTO(buf) why = BUF_INIT;
 	uint8_t noise[4096];
 	int fd, r = 0;
 
