@@ -118,3 +118,11 @@ UNIT_TESTS += bin/unit/gc
 bin_unit_gc_SOURCES = tests/unit/store_gc.c $(GC_TEST_LIB)
 bin_unit_gc_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_gc_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
+
+STRESS_TESTS += bin/stress/reclaim
+bin_stress_reclaim_SOURCES = \
+	tests/lib/check.h \
+	tests/lib/data_world.c \
+	tests/lib/data_world.h \
+	tests/stress/reclaim_stress.c
+bin_stress_reclaim_LDADD = $(STORE_LIBS)
