@@ -441,7 +441,11 @@ static int run_readdir(struct op *op, struct index_reader *reader)
 	list.buf = op_io_buf(op->len);
 	if (!list.buf)
 		return -ENOMEM;
+	if (reader)
+		index_reader_hold(reader);
 	r = fill_listing(op, reader, &list);
+	if (reader)
+		index_reader_let_go(reader);
 	if (r == 0) {
 		for (size_t i = 0; i < list.given_count; i++)
 			lookup_give(list.given[i]);

@@ -122,6 +122,13 @@ struct engine_ops {
 	int (*prove)(struct engine_conn *conn, void (*found)(void *ctx, const char *text),
 		     void *ctx, uint64_t *violations);
 
+	/*
+	 * Between hold and let_go all reading calls see one state, that of the first of them, and
+	 * cost less.  Without effect on other connections, but keeps a log from starting again.
+	 */
+	int (*hold)(struct engine_conn *conn);
+	void (*let_go)(struct engine_conn *conn);
+
 	/* ---- writing: inside one transaction of the writer ---- */
 	int (*begin)(struct engine_conn *conn);
 	/* -ENOSPC, -EIO: nothing of it is stored; rollback is still called. */

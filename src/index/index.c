@@ -43,8 +43,31 @@ struct index {
 };
 
 struct index_reader {
+	struct index *index;
 	struct engine_conn *conn;
+	bool is_held;
+	uint64_t drop_rounds; /* as the held state is not older than */
 };
+
+static void reader_hold(struct index_reader *reader)
+{
+	reader->drop_rounds = overlay_drop_rounds(reader->index->overlay);
+	reader->is_held = reader->conn->ops->hold(reader->conn) == 0;
+}
+
+/*
+ * For a question that memory has just been unable to answer.  If something was dropped from memory
+ * since the state was held, it may lack that: a new one is taken.
+ */
+static struct engine_conn *conn_of(struct index_reader *reader)
+{
+	if (reader->is_held &&
+	    reader->drop_rounds != overlay_drop_rounds(reader->index->overlay)) {
+		reader->conn->ops->let_go(reader->conn);
+		reader_hold(reader);
+	}
+	return reader->conn;
+}
 
 /* ---- life ---- */
 
@@ -126,8 +149,22 @@ int index_reader_open(struct index *index, struct index_reader **out)
 		mem_free(reader);
 		return r;
 	}
+	reader->index = index;
 	*out = reader;
 	return 0;
+}
+
+void index_reader_hold(struct index_reader *reader)
+{
+	assert(!reader->is_held);
+	reader_hold(reader);
+}
+
+void index_reader_let_go(struct index_reader *reader)
+{
+	if (reader->is_held)
+		reader->conn->ops->let_go(reader->conn);
+	reader->is_held = false;
 }
 
 void index_reader_close(struct index_reader *reader)
@@ -165,7 +202,7 @@ int index_find_dirent(struct index *index, struct index_reader *reader, uint64_t
 
 	if (r != -EAGAIN || reader == NULL)
 		return r;
-	r = reader->conn->ops->find_dirent(reader->conn, parent, name, &row);
+	r = reader->conn->ops->find_dirent(conn_of(reader), parent, name, &row);
 	if (r != 0 && r != -ENOENT)
 		return r;
 	overlay_learn_dirent(index->overlay, parent, name, r == 0 ? &row : NULL, drops);
@@ -189,7 +226,7 @@ static int list_dirents_page(struct index *index, struct index_reader *reader, u
 		bool is_last;
 
 		engine.count = 0;
-		r = ops->list_dirents(reader->conn, parent, after, page_max, &engine);
+		r = ops->list_dirents(conn_of(reader), parent, after, page_max, &engine);
 		is_last = engine.count < page_max;
 		if (r == 0)
 			r = overlay_merge_dirents(
@@ -239,7 +276,7 @@ int index_get_inode(struct index *index, struct index_reader *reader, uint64_t i
 {
 	int r = overlay_get_inode(index->overlay, ino, out);
 
-	return r == -EAGAIN && reader != NULL ? reader->conn->ops->get_inode(reader->conn, ino, out)
+	return r == -EAGAIN && reader != NULL ? reader->conn->ops->get_inode(conn_of(reader), ino, out)
 					      : r;
 }
 
@@ -249,7 +286,7 @@ int index_get_symlink(struct index *index, struct index_reader *reader, uint64_t
 	int r = overlay_get_symlink(index->overlay, ino, out);
 
 	return r == -EAGAIN && reader != NULL
-		       ? reader->conn->ops->get_symlink(reader->conn, ino, out)
+		       ? reader->conn->ops->get_symlink(conn_of(reader), ino, out)
 		       : r;
 }
 
@@ -260,7 +297,7 @@ int index_get_xattr(struct index *index, struct index_reader *reader, uint64_t i
 
 	if (r != -EAGAIN || reader == NULL)
 		return r;
-	r = reader->conn->ops->get_xattr(reader->conn, ino, name, out);
+	r = reader->conn->ops->get_xattr(conn_of(reader), ino, name, out);
 	return r == -ENOENT ? -ENODATA : r;
 }
 
@@ -280,7 +317,7 @@ int index_list_xattrs(struct index *index, struct index_reader *reader, uint64_t
 		struct overlay_look look = overlay_look_inode(index->overlay, ino, attempt);
 		AUTO(buf) engine = BUF_INIT;
 
-		r = reader->conn->ops->list_xattrs(reader->conn, ino, &engine);
+		r = reader->conn->ops->list_xattrs(conn_of(reader), ino, &engine);
 		if (r == 0)
 			r = overlay_merge_xattrs(&look, ino, buf_bytes(&engine), out);
 		overlay_look_end(&look);
@@ -320,7 +357,7 @@ static int find_extents_page(struct index *index, struct index_reader *reader, u
 
 		page.rows.count = 0;
 		page.end = end;
-		r = reader->conn->ops->visit_extents(reader->conn, ino, off, end, add_to_page,
+		r = reader->conn->ops->visit_extents(conn_of(reader), ino, off, end, add_to_page,
 						     &page);
 		if (r == 0)
 			r = overlay_merge_extents(&look, ino, off, end, count_max, &page.rows,
@@ -389,7 +426,7 @@ int index_find_chunk(struct index *index, struct index_reader *reader, const str
 
 		r = overlay_find_chunk(index->overlay, id, &row);
 		if (r == -EAGAIN) {
-			r = reader->conn->ops->find_chunk(reader->conn, id, &row);
+			r = reader->conn->ops->find_chunk(conn_of(reader), id, &row);
 			if (r == 0)
 				r = overlay_merge_found_chunk(&look, row.chunk_no);
 		}
@@ -406,7 +443,7 @@ int index_get_chunk(struct index *index, struct index_reader *reader, uint64_t c
 	int r = overlay_get_chunk(index->overlay, chunk_no, out);
 
 	return r == -EAGAIN && reader != NULL
-		       ? reader->conn->ops->get_chunk(reader->conn, chunk_no, out)
+		       ? reader->conn->ops->get_chunk(conn_of(reader), chunk_no, out)
 		       : r;
 }
 
@@ -425,7 +462,7 @@ int index_list_chunks(struct index *index, struct index_reader *reader, uint64_t
 			struct overlay_look look = overlay_look_objects(index->overlay, attempt);
 
 			engine.count = 0;
-			r = reader->conn->ops->list_chunks(reader->conn, shard_no, after, page_max,
+			r = reader->conn->ops->list_chunks(conn_of(reader), shard_no, after, page_max,
 							   &engine);
 			if (r == 0)
 				r = overlay_merge_chunks(
@@ -457,7 +494,7 @@ int index_get_shard(struct index *index, struct index_reader *reader, uint64_t s
 		return r;
 	}
 	/* The engine knows the sums, the overlay the rest. */
-	stored_r = reader->conn->ops->get_shard(reader->conn, shard_no, &stored);
+	stored_r = reader->conn->ops->get_shard(conn_of(reader), shard_no, &stored);
 	if (stored_r < 0 && (stored_r != -ENOENT || r == -EAGAIN))
 		return stored_r;
 	if (r == -EAGAIN) {
@@ -491,7 +528,7 @@ int index_find_shard(struct index *index, struct index_reader *reader, const str
 
 		look = overlay_look_objects(index->overlay, attempt);
 		pending.count = 0;
-		r = reader->conn->ops->find_shard(reader->conn, id, &row);
+		r = reader->conn->ops->find_shard(conn_of(reader), id, &row);
 		merged = overlay_merge_shards(&look, 0, SIZE_MAX, &nothing, UINT64_MAX, &pending,
 					      &end);
 		overlay_look_end(&look);
@@ -518,7 +555,7 @@ static int list_shards_page(struct index *index, struct index_reader *reader, si
 		struct overlay_look look = overlay_look_objects(index->overlay, attempt);
 
 		engine.count = 0;
-		r = reader->conn->ops->list_shards(reader->conn, *after, page_max, &engine);
+		r = reader->conn->ops->list_shards(conn_of(reader), *after, page_max, &engine);
 		if (r == 0)
 			r = overlay_merge_shards(&look, *after, count_max, &engine,
 						 engine.count < page_max
@@ -578,7 +615,7 @@ int index_list_copies(struct index *index, struct index_reader *reader, uint64_t
 		struct overlay_look look = overlay_look_objects(index->overlay, attempt);
 
 		engine.count = 0;
-		r = reader->conn->ops->list_copies(reader->conn, shard_no, &engine);
+		r = reader->conn->ops->list_copies(conn_of(reader), shard_no, &engine);
 		if (r == 0)
 			r = overlay_merge_copies(&look, shard_no, &engine, out);
 		overlay_look_end(&look);
@@ -603,7 +640,7 @@ int index_list_copies_in_state(struct index *index, struct index_reader *reader,
 			struct overlay_look look = overlay_look_objects(index->overlay, attempt);
 
 			engine.count = 0;
-			r = reader->conn->ops->list_copies_in_state(reader->conn, state, after,
+			r = reader->conn->ops->list_copies_in_state(conn_of(reader), state, after,
 								    page_max, &engine);
 			if (r == 0)
 				r = overlay_merge_copies_in_state(
@@ -632,7 +669,7 @@ int index_list_copies_in_state(struct index *index, struct index_reader *reader,
 				overlay_look_objects(index->overlay, attempt);                     \
                                                                                                    \
 			engine.count = 0;                                                          \
-			r = reader->conn->ops->list_##plural(reader->conn, &engine);               \
+			r = reader->conn->ops->list_##plural(conn_of(reader), &engine);               \
 			if (r == 0)                                                                \
 				r = overlay_merge_##plural(&look, &engine, out);                   \
 			overlay_look_end(&look);                                                   \
@@ -649,7 +686,7 @@ int index_get_policy(struct index *index, struct index_reader *reader, uint64_t 
 	int r = overlay_get_policy(index->overlay, root, out);
 
 	return r == -EAGAIN && reader != NULL
-		       ? reader->conn->ops->get_policy(reader->conn, root, out)
+		       ? reader->conn->ops->get_policy(conn_of(reader), root, out)
 		       : r;
 }
 
@@ -659,7 +696,7 @@ int index_get_setting(struct index *index, struct index_reader *reader, const ch
 	int r = overlay_get_setting(index->overlay, bytes_of_str(key), out);
 
 	return r == -EAGAIN && reader != NULL
-		       ? reader->conn->ops->get_setting(reader->conn, bytes_of_str(key), out)
+		       ? reader->conn->ops->get_setting(conn_of(reader), bytes_of_str(key), out)
 		       : r;
 }
 
@@ -678,7 +715,7 @@ int index_list_orphans(struct index *index, struct index_reader *reader, uint64_
 		for (unsigned attempt = 0; r == -ESTALE; attempt++) {
 			struct overlay_look look = overlay_look_objects(index->overlay, attempt);
 
-			r = reader->conn->ops->list_orphans(reader->conn, after, page_max, engine,
+			r = reader->conn->ops->list_orphans(conn_of(reader), after, page_max, engine,
 							    &engine_count);
 			if (r == 0)
 				r = overlay_merge_orphans(
@@ -702,7 +739,7 @@ int index_subtree_shards(struct index *index, struct index_reader *reader, uint6
 	(void)index;
 	if (reader == NULL)
 		return -EAGAIN;
-	return reader->conn->ops->subtree_shards(reader->conn, ino, after, count_max, shard_nos,
+	return reader->conn->ops->subtree_shards(conn_of(reader), ino, after, count_max, shard_nos,
 						 count, after == 0 ? totals : NULL);
 }
 
@@ -715,7 +752,7 @@ int index_get_dir_counter(struct index *index, struct index_reader *reader, uint
 	(void)index;
 	if (reader == NULL)
 		return -EAGAIN;
-	r = reader->conn->ops->get_counter(reader->conn, ino, &counter);
+	r = reader->conn->ops->get_counter(conn_of(reader), ino, &counter);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	*out = (struct dir_counter){
@@ -731,7 +768,7 @@ int index_prove(struct index *index, struct index_reader *reader,
 		void (*found)(void *ctx, const char *text), void *ctx, uint64_t *violations)
 {
 	(void)index;
-	return reader->conn->ops->prove(reader->conn, found, ctx, violations);
+	return reader->conn->ops->prove(conn_of(reader), found, ctx, violations);
 }
 
 void index_totals(struct index *index, struct index_totals *out)

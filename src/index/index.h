@@ -64,6 +64,13 @@ void index_close(struct index *index); /* readers must be closed before; checkpo
 int index_reader_open(struct index *index, struct index_reader **out);
 void index_reader_close(struct index_reader *reader);
 
+/*
+ * Makes a handful of questions cheaper (one transaction of the engine instead of one each); the
+ * answers are as fresh as without.  Keep it short: it delays checkpoints.  Not nested.
+ */
+void index_reader_hold(struct index_reader *reader);
+void index_reader_let_go(struct index_reader *reader);
+
 uint64_t index_applied_seq(struct index *index);
 /*
  * index_durable_seq - the seq up to which the engine would survive a power loss.  It moves in

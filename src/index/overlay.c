@@ -929,8 +929,14 @@ static void drop_stripe(struct overlay *overlay, struct stripe *stripe, uint64_t
 	stripe->drops += has_dropped;
 }
 
+uint64_t overlay_drop_rounds(struct overlay *overlay)
+{
+	return atomic_load(&overlay->drop_rounds);
+}
+
 void overlay_drop(struct overlay *overlay, uint64_t seq, const struct index_highest *stored)
 {
+	atomic_fetch_add(&overlay->drop_rounds, 1);
 	atomic_store(&overlay->stored_ino, stored->ino);
 	atomic_store(&overlay->stored_chunk, stored->chunk_no);
 	atomic_store(&overlay->stored_shard, stored->shard_no);

@@ -37,6 +37,9 @@ int overlay_note(struct overlay *overlay, const struct record *record);
 /* The engine has everything up to seq, and no number beyond `stored`. */
 void overlay_drop(struct overlay *overlay, uint64_t seq, const struct index_highest *stored);
 
+/* Moves before overlay_drop drops anything. */
+uint64_t overlay_drop_rounds(struct overlay *overlay);
+
 /* ---- names ---- */
 
 /* *drops is set on -EAGAIN, for overlay_learn_dirent. */

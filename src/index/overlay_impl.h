@@ -160,6 +160,7 @@ struct overlay {
 	_Atomic uint64_t clean_count; /* in all LRUs */
 	_Atomic unsigned trim_turn;
 	_Atomic uint64_t bytes;       /* of pending entries */
+	_Atomic uint64_t drop_rounds;
 	/* The engine knows no number beyond these.  Loaded after the look-up, under its lock. */
 	_Atomic uint64_t stored_ino, stored_chunk, stored_shard;
 	struct list spare_cookies, spare_ranges; /* overlay_note only */

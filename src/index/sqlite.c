@@ -519,6 +519,17 @@ static void sqlite_rollback(struct engine_conn *base)
 		sqlite_run(conn, SQL_ROLLBACK, "");
 }
 
+static int sqlite_hold(struct engine_conn *conn)
+{
+	return sqlite_run(sqlite_conn_of(conn), SQL_HOLD, "");
+}
+
+static void sqlite_let_go(struct engine_conn *conn)
+{
+	if (sqlite_run(sqlite_conn_of(conn), SQL_COMMIT, "") < 0)
+		sqlite_rollback(conn);
+}
+
 static int sync_log(struct sqlite_conn *conn, uint64_t *bytes)
 {
 	AUTO_STR path = mem_printf("%s-wal", conn->engine->path);
@@ -596,6 +607,8 @@ const struct engine_ops sqlite_engine = {
 	.get_counter = sqlite_get_counter,
 	.subtree_shards = sqlite_subtree_shards,
 	.prove = sqlite_prove,
+	.hold = sqlite_hold,
+	.let_go = sqlite_let_go,
 	.begin = sqlite_begin,
 	.commit = sqlite_commit,
 	.rollback = sqlite_rollback,

@@ -25,6 +25,7 @@
 
 #define SQL_STATEMENTS(X)                                                                          \
 	X(BEGIN, "BEGIN IMMEDIATE")                                                                \
+	X(HOLD, "BEGIN")                                                                           \
 	X(COMMIT, "COMMIT")                                                                        \
 	X(ROLLBACK, "ROLLBACK")                                                                    \
 	X(GET_META, "SELECT applied_seq,highest_ino,highest_cookie,highest_chunk,highest_shard,"   \

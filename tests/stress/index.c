@@ -205,10 +205,13 @@ static void *read_steps(void *arg)
 	while (!atomic_load(&is_over)) {
 		unsigned file = (unsigned)((random = map_hash_u64(random)) % FILES);
 
+		if (random & 0x20000)
+			index_reader_hold(reader); /* answers are as fresh as without */
 		read_file(reader, file);
 		read_name(random & 0x10000 ? reader : NULL, file);
 		if (random % 7 == 0)
 			list_names(reader);
+		index_reader_let_go(reader);
 		atomic_fetch_add(&answers, 1);
 	}
 	index_reader_close(reader);
