@@ -52,12 +52,16 @@ static int run_lookup(struct op *op, struct index_reader *reader)
 	struct stat st;
 	int r;
 
+	if (reader)
+		index_reader_hold(reader);
 	if (is_dot(op->name))
 		r = load_dot(op, reader, (fuse_ino_t)op->off, &inode);
 	else if (!op->inode)
-		return -ESTALE;
+		r = -ESTALE;
 	else
 		r = names_lookup(store, reader, op->inode, op->name, &inode);
+	if (reader)
+		index_reader_let_go(reader);
 	if (r == -ENOENT) {
 		reply_entry_negative(op);
 		return OP_DONE;
