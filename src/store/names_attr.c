@@ -108,6 +108,16 @@ static int check_attr_flags(const struct inode_row *row, const struct names_attr
 	return 0;
 }
 
+/*
+ * Times of a file without a name, which the kernel tells after each unlink: they end with the
+ * memory of it, or enter the journal with the name that it is given.
+ */
+static bool is_only_times(const struct inode_row *row, const struct names_attr *attr)
+{
+	return row->nlink == 0 && !attr->is_priv_killed &&
+	       !(attr->valid & (NAMES_MODE | NAMES_UID | NAMES_GID));
+}
+
 /* `acl` is the access ACL as of `seq`. */
 static int set_attr_locked(struct store *store, struct inode *inode, const struct names_attr *attr,
 			   uint64_t seq, struct buf *acl)
@@ -120,10 +130,14 @@ static int set_attr_locked(struct store *store, struct inode *inode, const struc
 		return r;
 	if ((row.flags & INODE_ACL) && (attr->valid & NAMES_MODE) && inode->last_seq != seq)
 		return ROUND_AGAIN;
+	names_apply_attr(&row, attr);
+	if (is_only_times(&row, attr)) {
+		inode->row = row;
+		return 0;
+	}
 	record = record_new();
 	if (!record)
 		return -ENOMEM;
-	names_apply_attr(&row, attr);
 	if (attr->is_priv_killed && (row.flags & INODE_CAPABILITY) && !S_ISDIR(row.mode)) {
 		record_del_xattr(record, row.ino, bytes_of_str(CAPABILITY));
 		row.flags &= ~INODE_CAPABILITY;
