@@ -39,6 +39,10 @@
 #define DISK_LOOK_MS      200u
 #define DECODE_READERS    2u
 #define WRITE_LIMIT       95u /* percent of the spool beyond which new writes are refused */
+#define SLOW_LIMIT        80u /* ... beyond which they go as fast as it drains */
+#define STALL_MS          10000u
+#define BURST_PARTS       50u  /* of the spool: the most that one look answers */
+#define STALLED_PARTS     400u /* of the spool, for each look at writes that are slowed */
 #define BACKLOG_RECORDS   65536u
 #define PRIORITY_COUNT    4u
 #define GC_PERIOD_MS      60000u
@@ -92,6 +96,24 @@ struct release {
 };
 
 static void on_applied(void *ctx, uint64_t seq);
+static bool is_tight(void *ctx);
+
+static void hurried(struct waiter *waiter, int error)
+{
+	(void)error; /* the sequencer tries again by itself */
+	mem_free(waiter);
+}
+
+/* Writers wait for room: the record is applied now instead of at the commit interval. */
+static void hurry(struct store *store, uint64_t seq)
+{
+	struct waiter *waiter = mem_alloc(sizeof(*waiter));
+
+	if (!waiter)
+		return;
+	waiter->done = hurried;
+	sequencer_when_applied(store->sequencer, seq, waiter);
+}
 
 /* Enough copies are acknowledged: say so in the journal; the file goes when that is applied. */
 static void on_shard_durable(void *ctx, uint64_t shard_no)
@@ -140,6 +162,8 @@ static void on_shard_durable(void *ctx, uint64_t shard_no)
 		mem_free(release);
 	else if (index_applied_seq(store->index) >= seq)
 		on_applied(store, seq); /* it was quicker than we were */
+	else if (is_tight(store))
+		hurry(store, seq);
 }
 
 static void release_one(struct store *store, const struct release *release)
@@ -150,6 +174,8 @@ static void release_one(struct store *store, const struct release *release)
 						       sizeof(path)) == 0;
 	int r = spool_release(store->spool, release->shard_no, to_cache ? path : NULL);
 
+	store->priv->drained_bytes += release->object_len;
+	store->priv->drained_ms = clock_mono_ms();
 	if (r == 0 && to_cache)
 		cache_adopt(store->cache, &release->id, release->object_len);
 	if (r < 0 && r != -ENOENT)
@@ -238,19 +264,65 @@ static uint64_t disk_free(struct store *store)
 	return store->priv->disk_free;
 }
 
+/* Bytes that are in the spool or will be. */
+static uint64_t spool_load(struct store *store)
+{
+	return spool_bytes_used(store->spool) + writer_dirty_bytes(store->writer);
+}
+
+static bool is_tight(void *ctx)
+{
+	struct store *store = ctx;
+	uint64_t size = store->config->settings.spool_size_bytes;
+	bool answer = spool_load(store) > size / 100 * SLOW_LIMIT;
+
+	if (!answer)
+		store->priv->tight_ms = 0;
+	else if (store->priv->tight_ms == 0)
+		store->priv->tight_ms = clock_mono_ms();
+	return answer;
+}
+
+/* The spool is tight, and nothing has left it for a while: every provider is away, or very slow. */
+static bool is_stalled(struct store *store)
+{
+	uint64_t tight = store->priv->tight_ms, drained = store->priv->drained_ms;
+
+	return tight > 0 && clock_mono_ms() - MAX(tight, drained) > STALL_MS;
+}
+
+/*
+ * While the spool drains a full one slows writers and refuses nothing.  When it does not, new bytes
+ * are refused at WRITE_LIMIT, pages that the kernel already holds at the end.
+ */
 static int admit(void *ctx, uint64_t bytes, bool is_reserve)
 {
 	struct store *store = ctx;
 	uint64_t size = store->config->settings.spool_size_bytes;
 	uint64_t limit = is_reserve ? size : size / 100 * WRITE_LIMIT;
 	uint64_t reserve = is_reserve ? DISK_RESERVE / 2 : DISK_RESERVE;
-	uint64_t dirty = writer_dirty_bytes(store->writer);
 
-	if (spool_bytes_used(store->spool) + dirty + bytes > limit)
+	is_tight(store); /* keeps the clock of is_stalled */
+	if (spool_load(store) + bytes > limit && is_stalled(store))
 		return -ENOSPC;
-	if (disk_free(store) < reserve + dirty + bytes)
+	if (disk_free(store) < reserve + writer_dirty_bytes(store->writer) + bytes)
 		return -ENOSPC;
 	return 0;
+}
+
+/* Writers go as fast as the spool drains; when it stalls, slowly on until the limit. */
+static uint64_t allowance(void *ctx)
+{
+	struct store *store = ctx;
+	uint64_t size = store->config->settings.spool_size_bytes, drained, bytes;
+
+	LOCK_SCOPE(&store->priv->lock);
+	drained = store->priv->drained_bytes;
+	bytes = MIN(drained - store->priv->drained_seen, size / BURST_PARTS);
+	store->priv->drained_seen = drained;
+	if (bytes == 0 && is_stalled(store))
+		bytes = size / STALLED_PARTS;
+	return bytes;
 }
 
 static void on_orphan(void *ctx, uint64_t ino)
@@ -653,6 +725,8 @@ static int open_data_path(struct store *store, struct buf *why)
 		.dirty_bytes_max = set->dirty_buffers_bytes,
 		.class_of = class_of,
 		.admit = admit,
+		.is_tight = is_tight,
+		.allowance = allowance,
 		.ctx = store,
 	};
 	int r = dedup_new(&priv->dedup);

@@ -27,10 +27,15 @@ struct store_private {
 	uint64_t writer_epoch;
 	_Atomic uint64_t next_shard_no;
 
-	struct lock lock;      /* LOCK_LEAF: guards the three below */
+	struct lock lock;      /* LOCK_LEAF: guards all below */
 	struct list releases;  /* spool files to drop once their record is applied */
 	uint64_t disk_free;    /* of the spool's disk, as last seen */
 	uint64_t disk_seen_ms;
+	uint64_t drained_seen; /* of drained_bytes, by the last allowance */
+
+	_Atomic uint64_t drained_bytes; /* left the spool since the mount */
+	_Atomic uint64_t drained_ms;    /* when something left it last */
+	_Atomic uint64_t tight_ms;      /* since when it is tight; 0: it is not */
 };
 
 /* Names of what lies under home. */

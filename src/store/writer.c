@@ -35,6 +35,7 @@
 #include <string.h>
 
 #define IDLE_MS    1000u /* a filling run not touched for so long is pushed */
+#define SLOWED_MS  50u   /* slowed writes are looked at so often */
 #define PUSH_BATCH 256u
 
 static struct counter writer_bytes = COUNTER_INIT("writer_bytes", "bytes written by programs");
@@ -42,6 +43,9 @@ COUNTER_REGISTER(writer_bytes)
 static struct counter writer_parked =
 	COUNTER_INIT("writer_parked", "writes answered late for lack of memory");
 COUNTER_REGISTER(writer_parked)
+static struct counter writer_slowed =
+	COUNTER_INIT("writer_slowed", "writes answered late because the spool is tight");
+COUNTER_REGISTER(writer_slowed)
 
 int writer_write(struct writer *writer, struct inode *inode, uint64_t off, struct bytes src,
 		 bool is_cached, bool moves_times, struct waiter *waiter)
@@ -73,18 +77,72 @@ int writer_write(struct writer *writer, struct inode *inode, uint64_t off, struc
 	if (r < 0)
 		return r;
 	counter_add(&writer_bytes, src.len);
-	if (writer->dirty_bytes <= writer->settings.dirty_bytes_max)
-		return 0;
-	counter_add(&writer_parked, 1);
 	waiter->next = NULL;
+	if (writer->dirty_bytes > writer->settings.dirty_bytes_max) {
+		counter_add(&writer_parked, 1);
+		lock_take(&writer->lock);
+		*writer->parked_end = waiter;
+		writer->parked_end = &waiter->next;
+		writer->is_pressed = true;
+		cond_wake_all(&writer->tick);
+		lock_drop(&writer->lock);
+		writer_unpark(writer); /* room may have come before the waiter was in the list */
+		return -EINPROGRESS;
+	}
+	if (!writer->settings.is_tight(writer->settings.ctx))
+		return 0;
+	counter_add(&writer_slowed, 1);
 	lock_take(&writer->lock);
-	*writer->parked_end = waiter;
-	writer->parked_end = &waiter->next;
-	writer->is_pressed = true;
+	*writer->slowed_end = waiter;
+	writer->slowed_end = &waiter->next;
+	writer->slowed_count++;
+	writer->slowed_bytes += src.len;
 	cond_wake_all(&writer->tick);
 	lock_drop(&writer->lock);
-	writer_unpark(writer); /* room may have come before the waiter was in the list */
 	return -EINPROGRESS;
+}
+
+/*
+ * Answers as many slowed writes as the spool has drained; all of them when it is not tight any more.
+ * Their sizes are not kept: each counts as the mean of those that wait.
+ */
+static void answer_slowed(struct writer *writer)
+{
+	struct waiter *list = NULL, **end = &list;
+	bool is_tight;
+
+	if (!writer->slowed)
+		return;
+	is_tight = writer->settings.is_tight(writer->settings.ctx);
+	lock_take(&writer->lock);
+	if (is_tight)
+		writer->slowed_credit += writer->settings.allowance(writer->settings.ctx);
+	while (writer->slowed) {
+		uint64_t mean = writer->slowed_bytes / writer->slowed_count;
+		struct waiter *waiter = writer->slowed;
+
+		if (is_tight && writer->slowed_credit < mean)
+			break;
+		writer->slowed_credit -= is_tight ? mean : 0;
+		writer->slowed = waiter->next;
+		writer->slowed_count--;
+		writer->slowed_bytes -= mean;
+		waiter->next = NULL;
+		*end = waiter;
+		end = &waiter->next;
+	}
+	if (!writer->slowed) {
+		writer->slowed_end = &writer->slowed;
+		writer->slowed_bytes = 0;
+		writer->slowed_credit = 0;
+	}
+	lock_drop(&writer->lock);
+	while (list) {
+		struct waiter *next = list->next;
+
+		list->done(list, 0);
+		list = next;
+	}
 }
 
 /* Pushes filling runs that nobody touches, and all of them when memory is short and the codec idle. */
@@ -115,13 +173,15 @@ static void *ticker_thread(void *arg)
 		bool is_short;
 
 		if (!writer->is_pressed)
-			cond_wait_ms(&writer->tick, &writer->lock, IDLE_MS / 2);
+			cond_wait_ms(&writer->tick, &writer->lock,
+				     writer->slowed ? SLOWED_MS : IDLE_MS / 2);
 		is_short = writer->parked && writer->runs_in_codec == 0;
 		writer->is_pressed = false;
 		lock_drop(&writer->lock);
 		push_idle(writer, is_short);
 		writer_trim_pool(writer);
 		writer_unpark(writer);
+		answer_slowed(writer);
 		lock_take(&writer->lock);
 		/* parked, and the codec has nothing: come again at once */
 		if (writer->parked && writer->runs_in_codec == 0 && !list_is_empty(&writer->dirty))
@@ -241,6 +301,7 @@ int writer_start(const struct writer_settings *settings, struct writer **out)
 	list_init(&writer->dirty);
 	list_init(&writer->free_big);
 	writer->parked_end = &writer->parked;
+	writer->slowed_end = &writer->slowed;
 	writer->threads = mem_alloc_array(settings->codec_threads, sizeof(*writer->threads));
 	if (!writer->threads)
 		goto fail;

@@ -35,6 +35,11 @@ struct writer_settings {
 	void (*class_of)(void *ctx, const struct inode_row *row, struct shard_class *out);
 	/* Room left for new bytes: 0, or -ENOSPC; is_reserve: pages that the kernel already holds. */
 	int (*admit)(void *ctx, uint64_t bytes, bool is_reserve);
+	/* The spool is so full that writes should go no faster than it drains: answers are delayed. */
+	bool (*is_tight)(void *ctx);
+	/* Bytes whose writes may be answered now: what drained since the last call, or a minimum
+	 * when nothing drains (so that a full spool is told as -ENOSPC, not by silence). */
+	uint64_t (*allowance)(void *ctx);
 	void *ctx;
 };
 

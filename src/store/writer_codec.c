@@ -13,8 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define RETRY_FULL_MS  100u
-#define RETRY_FULL_MAX 100u /* 10 s without room */
+#define RETRY_FULL_MS 50u
 
 /* ---- the codec's side ---- */
 
@@ -33,7 +32,7 @@ static void run_finish(struct writer *writer, struct run *run)
 	inode_unref(writer->settings.inodes, inode, 1);
 }
 
-/* Room may come back while copies are made and spool files dropped: be patient, not for ever. */
+/* A full spool gets room while copies are made: patience as long as admit() sees it drain. */
 static int put_patiently(struct writer *writer, struct chunk_worker *worker,
 			 const struct shard_class *class, struct bytes bytes,
 			 struct chunk_row *chunk)
@@ -41,12 +40,10 @@ static int put_patiently(struct writer *writer, struct chunk_worker *worker,
 	bool is_new;
 	int r;
 
-	for (unsigned attempt = 0;; attempt++) {
+	for (;;) {
 		r = chunk_put(worker, class, bytes, chunk, &is_new);
-		if (r != -ENOSPC || attempt == RETRY_FULL_MAX || writer->is_stopping)
-			return r;
-		if (writer->settings.admit(writer->settings.ctx, 0, true) == -ENOSPC &&
-		    attempt >= 3)
+		if (r != -ENOSPC ||
+		    writer->settings.admit(writer->settings.ctx, 0, true) == -ENOSPC)
 			return r;
 		lock_take(&writer->lock);
 		cond_wait_ms(&writer->drained, &writer->lock, RETRY_FULL_MS);

@@ -72,7 +72,9 @@ struct writer {
 	struct list dirty;
 	struct list free_big; /* pool of big buffers, linked through their first bytes */
 	unsigned free_big_count, free_big_max; /* as many as the bound on dirty bytes lets live */
-	struct waiter *parked, **parked_end;
+	struct waiter *parked, **parked_end; /* memory is short */
+	struct waiter *slowed, **slowed_end; /* the spool is tight; oldest first */
+	uint64_t slowed_count, slowed_bytes, slowed_credit;
 	uint64_t runs_in_codec;
 	bool is_stopping, is_pressed;
 	struct cond tick;

@@ -27,6 +27,8 @@ static struct world {
 	bool is_held;            /* chunk_put waits until its run is released */
 	bool is_released[256];   /* by the number of the write */
 	int put_error;           /* of the next chunk_put */
+	bool is_tight;
+	uint64_t allowance;
 	struct {
 		uint8_t *ptr;
 		size_t len;
@@ -215,6 +217,24 @@ static int admit(void *ctx, uint64_t bytes, bool is_reserve)
 	return 0;
 }
 
+static bool is_tight(void *ctx)
+{
+	(void)ctx;
+	LOCK_SCOPE(&world.lock);
+	return world.is_tight;
+}
+
+static uint64_t allowance(void *ctx)
+{
+	uint64_t bytes;
+
+	(void)ctx;
+	LOCK_SCOPE(&world.lock);
+	bytes = world.allowance;
+	world.allowance = 0;
+	return bytes;
+}
+
 static void reclaim(void *ctx, uint64_t ino)
 {
 	(void)ctx;
@@ -267,6 +287,8 @@ static void stage_set(uint64_t dirty_bytes_max)
 		.dirty_bytes_max = dirty_bytes_max,
 		.class_of = class_of,
 		.admit = admit,
+		.is_tight = is_tight,
+		.allowance = allowance,
 	};
 	struct inode_row row = {.ino = 7, .mode = 0100644, .nlink = 1};
 
@@ -496,6 +518,40 @@ Test(store_writer, memory_is_bounded_by_answering_late, .timeout = 120)
 	cond_wake_all(&world.cond);
 	lock_drop(&world.lock);
 	cr_assert_eq(ending_wait(&ending), 0);
+	stage_clear();
+	mem_free(bytes);
+}
+
+static bool ending_is_done(struct ending *ending)
+{
+	LOCK_SCOPE(&ending->lock);
+	return ending->is_done;
+}
+
+Test(store_writer, a_tight_spool_slows_writes_to_the_rate_at_which_it_drains, .timeout = 120)
+{
+	struct ending endings[3];
+	uint8_t *bytes = mem_alloc(100000);
+	int r;
+
+	stage_set(GIB);
+	world.is_tight = true;
+	for (unsigned i = 0; i < 3; i++) {
+		ending_init(&endings[i]);
+		r = writer_write(writer, inode, i * 100000, bytes_of(bytes, 100000), true,
+				 false, &endings[i].waiter);
+		cr_assert_eq(r, -EINPROGRESS);
+	}
+	lock_take(&world.lock);
+	world.allowance = 250000; /* two of them have drained */
+	lock_drop(&world.lock);
+	cr_assert_eq(ending_wait(&endings[0]), 0);
+	cr_assert_eq(ending_wait(&endings[1]), 0);
+	cr_assert_not(ending_is_done(&endings[2]));
+	lock_take(&world.lock);
+	world.is_tight = false;
+	lock_drop(&world.lock);
+	cr_assert_eq(ending_wait(&endings[2]), 0);
 	stage_clear();
 	mem_free(bytes);
 }
