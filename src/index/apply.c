@@ -70,6 +70,7 @@ struct apply {
 	struct engine_meta meta, committed_meta;
 	uint64_t newest_snapshot, committed_newest_snapshot; /* seq; 0: none */
 	uint64_t seq; /* of the record in hand */
+	uint64_t restore_seq; /* not 0: apply_restore is at work */
 	struct index_highest stored_highest; /* no row beyond these is in the engine */
 	struct map inodes, chunks, shards, counters;
 	struct counter_node *counter_list;
@@ -993,8 +994,10 @@ static int apply_record(struct apply *apply, const struct record *record)
 	struct change change;
 	int r;
 
-	assert(record->seq > apply->seq);
-	apply->seq = record->seq;
+	if (apply->restore_seq == 0) {
+		assert(record->seq > apply->seq);
+		apply->seq = record->seq;
+	}
 	while ((r = record_walk_next(&walk, &change)) > 0) {
 		r = handlers[change.type](apply, &change);
 		if (r < 0)
@@ -1049,6 +1052,30 @@ int apply_batch(struct apply *apply, struct record *const *records, size_t count
 	apply->stored_highest = apply->meta.highest;
 	apply->committed_newest_snapshot = apply->newest_snapshot;
 	return 0;
+}
+
+int apply_restore(struct apply *apply, uint64_t seq, struct record *const *records, size_t count)
+{
+	int r;
+
+	assert(seq >= apply->seq);
+	apply->seq = apply->restore_seq = seq;
+	r = apply_batch(apply, records, count);
+	apply->restore_seq = 0;
+	return r;
+}
+
+int apply_raise_highest(struct apply *apply, const struct index_highest *highest)
+{
+	struct index_highest *own = &apply->meta.highest;
+
+	own->ino = MAX(own->ino, highest->ino);
+	own->cookie = MAX(own->cookie, highest->cookie);
+	own->chunk_no = MAX(own->chunk_no, highest->chunk_no);
+	own->shard_no = MAX(own->shard_no, highest->shard_no);
+	own->snapshot_no = MAX(own->snapshot_no, highest->snapshot_no);
+	own->provider_no = MAX(own->provider_no, highest->provider_no);
+	return apply_batch(apply, NULL, 0);
 }
 
 const struct engine_meta *apply_meta(const struct apply *apply)

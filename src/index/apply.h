@@ -25,4 +25,12 @@ const struct engine_meta *apply_meta(const struct apply *apply);
  */
 int apply_batch(struct apply *apply, struct record *const *records, size_t count);
 
+/*
+ * apply_restore - the rows of a dump into a new index; every record counts as number seq, again and
+ * again (seq is not below the last batch's).  apply_raise_highest ends it: numbers that were given
+ * and whose rows are gone stay given.
+ */
+int apply_restore(struct apply *apply, uint64_t seq, struct record *const *records, size_t count);
+int apply_raise_highest(struct apply *apply, const struct index_highest *highest);
+
 #endif

@@ -119,6 +119,10 @@ struct engine_ops {
 	int (*subtree_shards)(struct engine_conn *conn, uint64_t ino, uint64_t after,
 			      size_t count_max, uint64_t *shard_nos, size_t *count,
 			      struct subtree_totals *totals);
+	/* Every replicated row of one state as changes; meta is that state's.  See index_dump. */
+	int (*dump)(struct engine_conn *conn,
+		    int (*visit)(void *ctx, const struct record *record), void *ctx,
+		    struct engine_meta *meta);
 	int (*prove)(struct engine_conn *conn, void (*found)(void *ctx, const char *text),
 		     void *ctx, uint64_t *violations);
 

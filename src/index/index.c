@@ -906,3 +906,46 @@ int index_checkpoint(struct index *index)
 		atomic_store(&index->durable_seq, seq);
 	return r;
 }
+
+int index_dump(struct index *index, struct index_reader *reader,
+	       int (*visit)(void *ctx, const struct record *record), void *ctx, uint64_t *seq,
+	       struct index_highest *highest)
+{
+	struct engine_meta meta;
+	int r;
+
+	(void)index;
+	r = reader->conn->ops->dump(reader->conn, visit, ctx, &meta);
+	if (r < 0)
+		return r;
+	*seq = meta.applied_seq;
+	*highest = meta.highest;
+	return 0;
+}
+
+static void restored(struct index *index)
+{
+	index->meta = *apply_meta(index->apply);
+	raise_highest(&index->highest, &index->meta.highest);
+	atomic_store(&index->applied_seq, index->meta.applied_seq);
+	atomic_store(&index->noted_seq, index->meta.applied_seq);
+	overlay_drop(index->overlay, index->meta.applied_seq, &index->meta.highest);
+}
+
+int index_restore(struct index *index, uint64_t seq, struct record *const *records, size_t count)
+{
+	int r = apply_restore(index->apply, seq, records, count);
+
+	if (r == 0)
+		restored(index);
+	return r;
+}
+
+int index_restore_end(struct index *index, const struct index_highest *highest)
+{
+	int r = apply_raise_highest(index->apply, highest);
+
+	if (r == 0)
+		restored(index);
+	return r;
+}

@@ -232,4 +232,22 @@ int index_checkpoint(struct index *index);
 int index_prove(struct index *index, struct index_reader *reader,
 		void (*found)(void *ctx, const char *text), void *ctx, uint64_t *violations);
 
+/*
+ * index_dump - every replicated row as of record *seq, as changes in records of some ten KiB
+ * (borrowed by visit until it returns; their seq is that of the state): what index_restore takes.  Copies are not
+ * in it, nor the history that named snapshots see.  The reader is busy all that time, and the
+ * engine's log grows by what is applied meanwhile.  Stops with the first failure of visit.
+ */
+int index_dump(struct index *index, struct index_reader *reader,
+	       int (*visit)(void *ctx, const struct record *record), void *ctx, uint64_t *seq,
+	       struct index_highest *highest);
+
+/*
+ * index_restore - applies what index_dump gave, to an index that was just created; all of it as of
+ * record seq.  Then index_restore_end raises the highest numbers.  Only after that the index may be
+ * used otherwise; an index whose restoring was interrupted is to be deleted.
+ */
+int index_restore(struct index *index, uint64_t seq, struct record *const *records, size_t count);
+int index_restore_end(struct index *index, const struct index_highest *highest);
+
 #endif

@@ -19,6 +19,7 @@ lib_index_a_SOURCES = \
 	src/index/rows.h \
 	src/index/sqlite.c \
 	src/index/sqlite.h \
+	src/index/sqlite_dump.c \
 	src/index/sqlite_prove.c \
 	src/index/sqlite_read.c \
 	src/index/sqlite_write.c

@@ -606,6 +606,7 @@ const struct engine_ops sqlite_engine = {
 	.list_snapshots = sqlite_list_snapshots,
 	.get_counter = sqlite_get_counter,
 	.subtree_shards = sqlite_subtree_shards,
+	.dump = sqlite_dump,
 	.prove = sqlite_prove,
 	.hold = sqlite_hold,
 	.let_go = sqlite_let_go,

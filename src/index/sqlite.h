@@ -111,6 +111,12 @@
 	X(LIST_UNSEEN_EXTENTS,                                                                     \
 	  "SELECT ino,off,len,chunk_off,chunk_no,birth FROM extent_history h WHERE NOT EXISTS "    \
 	  "(SELECT 1 FROM snapshot s WHERE h.birth<=s.seq AND s.seq<h.death)")                     \
+	X(DUMP_SETTINGS, "SELECT key,value FROM setting ORDER BY key")                             \
+	X(DUMP_INODES, "SELECT ino FROM inode ORDER BY ino")                                       \
+	/* breadth first: parents before what is in them */                                        \
+	X(DUMP_DIRECTORIES, "WITH RECURSIVE t(ino) AS (VALUES(1) UNION ALL SELECT d.ino FROM t "   \
+			    "CROSS JOIN dirent d ON d.parent=t.ino WHERE d.type=4) "                \
+			    "SELECT ino FROM t")                                                   \
 	X(GET_COUNTER, "SELECT ino,files,directories,bytes,as_of FROM dir_counter WHERE ino=?")    \
 	X(PUT_COUNTER, "INSERT INTO dir_counter(ino,files,directories,bytes,as_of) "               \
 		       "VALUES(?1,?2,?3,?4,?5) ON CONFLICT(ino) DO UPDATE SET "                    \
@@ -272,6 +278,10 @@ int sqlite_put_snapshot(struct engine_conn *conn, const struct snapshot_row *sna
 int sqlite_del_snapshot(struct engine_conn *conn, uint64_t snapshot_no);
 int sqlite_prune_history(struct engine_conn *conn, engine_visit_extent freed, void *ctx);
 int sqlite_put_counter(struct engine_conn *conn, const struct engine_counter *counter);
+
+/* sqlite_dump.c */
+int sqlite_dump(struct engine_conn *conn, int (*visit)(void *ctx, const struct record *record),
+		void *ctx, struct engine_meta *meta);
 
 /* sqlite_prove.c */
 int sqlite_prove(struct engine_conn *conn, void (*found)(void *ctx, const char *text), void *ctx,
