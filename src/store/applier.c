@@ -36,12 +36,14 @@ void applier_kick_locked(struct sequencer *s)
 void applier_checkpoint(struct sequencer *s)
 {
 	int r = index_checkpoint(s->set.index);
+	uint64_t limit;
 
 	if (r < 0) {
 		log_warn("index-checkpoint-failed", "error=%s next=\"tried again\"", err_name(r));
 		return;
 	}
-	r = journal_drop(s->set.journal, index_durable_seq(s->set.index));
+	limit = s->set.drop_limit ? s->set.drop_limit(s->set.ctx) : UINT64_MAX;
+	r = journal_drop(s->set.journal, MIN(limit, index_durable_seq(s->set.index)));
 	if (r < 0)
 		log_warn("journal-drop-failed", "error=%s next=\"tried again\"", err_name(r));
 }
@@ -102,6 +104,8 @@ static int apply_batch_locked(struct sequencer *s)
 
 	lock_drop(&s->lock);
 	r = apply_to_index(s, count);
+	if (r == 0 && s->set.noted)
+		s->set.noted(s->set.ctx, s->apply_batch, count);
 	lock_take(&s->lock);
 	if (r < 0)
 		return r;

@@ -36,6 +36,14 @@ lib_store_a_SOURCES = \
 	src/store/names.c \
 	src/store/names.h \
 	src/store/names_attr.c \
+	src/store/oplog.c \
+	src/store/oplog.h \
+	src/store/oplog_files.c \
+	src/store/oplog_format.c \
+	src/store/oplog_format.h \
+	src/store/oplog_make.c \
+	src/store/oplog_private.h \
+	src/store/oplog_ship.c \
 	src/store/pack.c \
 	src/store/pack.h \
 	src/store/placement.c \

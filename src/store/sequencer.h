@@ -52,6 +52,12 @@ struct sequencer_settings {
 	int (*sync_spool)(void *ctx);
 	/* Told after each applied batch (for caches, the spool, tests); applier thread.  May be NULL. */
 	void (*applied)(void *ctx, uint64_t seq);
+	/*
+	 * For the oplog, may be NULL; applier thread.  noted: each applied batch, in order, before
+	 * its records are freed.  drop_limit: journal files are kept from there on.
+	 */
+	void (*noted)(void *ctx, struct record *const *records, size_t count);
+	uint64_t (*drop_limit)(void *ctx);
 	void *ctx;
 };
 

@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -214,6 +215,20 @@ static int sync_spool(void *ctx)
 	return spool_sync(store->spool);
 }
 
+static void on_noted(void *ctx, struct record *const *records, size_t count)
+{
+	struct store *store = ctx;
+
+	oplog_note(store->priv->oplog, records, count);
+}
+
+static uint64_t drop_limit(void *ctx)
+{
+	struct store *store = ctx;
+
+	return oplog_drop_limit(store->priv->oplog);
+}
+
 static void policy_of(void *ctx, uint64_t policy_root, struct policy *out)
 {
 	struct store *store = ctx;
@@ -369,6 +384,8 @@ static int replay_flush(struct replay *replay)
 		r = replay_sync(replay);
 	if (r == 0 && replay->count > 0)
 		r = index_apply(replay->store->index, replay->batch, replay->count);
+	if (r == 0 && replay->count > 0)
+		oplog_note(replay->store->priv->oplog, replay->batch, replay->count);
 	for (size_t i = 0; i < replay->count; i++)
 		record_free(replay->batch[i]);
 	replay->count = 0;
@@ -406,8 +423,14 @@ static int replay_check(struct replay *replay, const struct record *record)
 static int replay_record(void *ctx, struct record *record, bool is_synced)
 {
 	struct replay *replay = ctx;
-	int r = is_synced ? 0 : replay_check(replay, record);
+	bool is_applied = record->seq <= index_applied_seq(replay->store->index);
+	int r = is_synced || is_applied ? 0 : replay_check(replay, record);
 
+	if (is_applied) { /* only the oplog lacks it */
+		oplog_note(replay->store->priv->oplog, &record, 1);
+		record_free(record);
+		return 0;
+	}
 	if (r == 0)
 		r = index_note(replay->store->index, record);
 	if (r != 0) {
@@ -423,7 +446,8 @@ static int replay_journal(struct store *store, const struct journal_settings *se
 {
 	struct replay *replay = mem_alloc(sizeof(*replay));
 	struct journal_replay_info info = {0};
-	uint64_t after = index_applied_seq(store->index), start = clock_mono_ms();
+	uint64_t applied = index_applied_seq(store->index), start = clock_mono_ms();
+	uint64_t after = MIN(applied, oplog_replay_after(store->priv->oplog));
 	int r;
 
 	if (!replay)
@@ -444,7 +468,8 @@ static int replay_journal(struct store *store, const struct journal_settings *se
 			   store->config->journal, err_sentence(r));
 		return r;
 	}
-	*last_seq = MAX(info.last_seq, after);
+	*last_seq = MAX(info.last_seq, applied);
+	oplog_replayed(store->priv->oplog, *last_seq);
 	if (info.records > 0)
 		log_info("journal-replayed", "records=%llu last=%llu dropped_bytes=%llu ms=%llu",
 			 (unsigned long long)info.records, (unsigned long long)info.last_seq,
@@ -622,6 +647,26 @@ static int open_index(struct store *store, struct buf *why)
 	return index_open(&settings, why, &store->index);
 }
 
+/* A recovery on another machine raises it, and says so in the index. */
+static int load_writer_epoch(struct store *store)
+{
+	AUTO(buf) text = BUF_INIT;
+	struct index_reader *reader;
+	int r = index_reader_open(store->index, &reader);
+
+	if (r < 0)
+		return r;
+	r = index_get_setting(store->index, reader, STORE_EPOCH_SETTING, &text);
+	index_reader_close(reader);
+	if (r == -ENOENT)
+		return 0;
+	if (r == 0 && !buf_str(&text))
+		r = -ENOMEM;
+	if (r == 0)
+		store->priv->writer_epoch = MAX(strtoull(buf_str(&text), NULL, 10), 1ull);
+	return r;
+}
+
 static int open_spool(struct store *store, struct buf *why)
 {
 	const struct config *config = store->config;
@@ -651,6 +696,26 @@ static int open_spool(struct store *store, struct buf *why)
 	return r;
 }
 
+/* Its records are those of the journal: so before it. */
+static int open_oplog(struct store *store, struct buf *why)
+{
+	AUTO_STR dir = store_path(store->config, STORE_OPLOG_NAME);
+	struct oplog_settings settings = {
+		.dir = dir,
+		.keyring = store->keyring,
+		.index = store->index,
+		.writer_epoch = store->priv->writer_epoch,
+		.delay_max_ms = store->config->settings.segment_delay_max_ms,
+		.snapshot_bytes_min = store->config->settings.snapshot_after_bytes,
+	};
+	int r = dir ? oplog_open(&settings, &store->priv->oplog) : -ENOMEM;
+
+	if (r < 0)
+		buf_printf(why, "%s/" STORE_OPLOG_NAME ": cannot be opened: %s",
+			   store->config->home, err_sentence(r));
+	return r;
+}
+
 /* Journal: replay what is there, then begin a new file and the threads that work on it. */
 static int open_journal(struct store *store, struct buf *why)
 {
@@ -668,6 +733,8 @@ static int open_journal(struct store *store, struct buf *why)
 		.backlog_bytes_max = config->settings.overlay_bytes,
 		.sync_spool = sync_spool,
 		.applied = on_applied,
+		.noted = on_noted,
+		.drop_limit = drop_limit,
 		.ctx = store,
 	};
 	uint64_t last_seq;
@@ -901,8 +968,10 @@ static int recover_and_start(struct store *store, struct buf *why)
 			   store->config->spool, err_sentence(r));
 		return r;
 	}
-	if (store->priv->is_check)
-		return 0;
+	/* a check sends nothing, but what it replayed is kept for sending */
+	r = oplog_start(store->priv->oplog, store->priv->is_check ? NULL : store->transfer);
+	if (r < 0 || store->priv->is_check)
+		return r;
 	r = ack_start(store, &store->priv->ack);
 	if (r < 0)
 		return r;
@@ -936,6 +1005,10 @@ static int open_parts(struct store *store, uint64_t lock_wait_ms, struct buf *wh
 	mem_free(sb);
 	if (r == 0)
 		r = open_index(store, why);
+	if (r == 0)
+		r = load_writer_epoch(store);
+	if (r == 0)
+		r = open_oplog(store, why);
 	if (r == 0)
 		r = open_spool(store, why);
 	if (r == 0)
@@ -1018,6 +1091,7 @@ int store_close(struct store *store)
 		end = sequencer_stop(store->sequencer);
 		r = r < 0 ? r : end;
 	}
+	oplog_stop(priv->oplog, store->config ? store->config->settings.close_wait_ms : 0);
 	writer_free(store->writer);
 	reader_close(store->reader);
 	cache_close(store->cache);
@@ -1032,6 +1106,7 @@ int store_close(struct store *store)
 	dedup_free(priv->dedup);
 	policies_free(priv->policies);
 	inode_table_free(store->inodes);
+	oplog_free(priv->oplog);
 	if (store->index)
 		index_close(store->index);
 	chunker_free(priv->chunker);

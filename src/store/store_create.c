@@ -116,8 +116,35 @@ static int first_record(const struct config *config, const char *policy_text,
 	return record->error;
 }
 
+/* The first snapshot, everywhere: from now on any one provider gives back the tree. */
+static int ship_first(const struct config *config, struct keyring *keyring, struct index *index,
+		      struct buf *why)
+{
+	struct backend *backends[CONFIG_PROVIDERS_MAX];
+	AUTO_STR dir = store_path(config, STORE_OPLOG_NAME);
+	struct oplog_settings settings = {.dir = dir, .keyring = keyring, .index = index,
+					  .writer_epoch = 1};
+	struct fs_id fs_id = keyring_fs_id(keyring);
+	struct oplog *oplog = NULL;
+	size_t count = 0;
+	int r = dir ? oplog_open(&settings, &oplog) : -ENOMEM;
+
+	for (; count < config->provider_count && r == 0; count++) {
+		r = provider_open(config, &config->providers[count], why, &backends[count]);
+		if (r < 0)
+			break;
+		backend_bind(backends[count], fs_id.b);
+	}
+	if (r == 0)
+		r = oplog_make_first(oplog, backends, count, why);
+	while (count > 0)
+		backend_close(backends[--count]);
+	oplog_free(oplog);
+	return r;
+}
+
 static int make_index(const struct config *config, const struct store_create_settings *settings,
-		      const char *policy_text, struct buf *why)
+		      const char *policy_text, struct keyring *keyring, struct buf *why)
 {
 	struct inode_row root = {
 		.ino = INO_ROOT,
@@ -147,6 +174,8 @@ static int make_index(const struct config *config, const struct store_create_set
 	r = first_record(config, policy_text, record);
 	if (r == 0)
 		r = index_apply(index, &record, 1);
+	if (r == 0)
+		r = ship_first(config, keyring, index, why);
 	index_close(index);
 	return r;
 }
@@ -238,7 +267,7 @@ static int create_with_keys(const struct config *config,
 	if (r == 0)
 		r = init_providers(config, sb, buf_bytes(&sealed), why);
 	if (r == 0)
-		r = make_index(config, settings, policy_text, why);
+		r = make_index(config, settings, policy_text, keyring, why);
 	if (r == 0)
 		r = superblock_io_write_local(config, buf_bytes(&sealed), why);
 	keyring_free(keyring);

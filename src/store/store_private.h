@@ -8,6 +8,7 @@
 #include "store/ack.h"
 #include "store/cache.h"
 #include "store/gc.h"
+#include "store/oplog.h"
 #include "store/policies.h"
 #include "store/reclaim.h"
 #include "store/store.h"
@@ -23,6 +24,7 @@ struct store_private {
 	struct policies *policies;
 	struct reclaim *reclaim;
 	struct gc *gc; /* NULL in fsck */
+	struct oplog *oplog;
 	struct ack *ack;
 	uint64_t writer_epoch;
 	_Atomic uint64_t next_shard_no;
@@ -41,6 +43,9 @@ struct store_private {
 /* Names of what lies under home. */
 #define STORE_LOCK_NAME       "lock"
 #define STORE_SUPERBLOCK_NAME "superblock"
+#define STORE_OPLOG_NAME      "oplog"
+/* Setting of the index: the writer epoch in force, as text; none: 1. */
+#define STORE_EPOCH_SETTING "writer_epoch"
 
 /* home/name in fresh memory; NULL: no memory. */
 char *store_path(const struct config *config, const char *name);

@@ -646,6 +646,15 @@ void transfer_provider_status(struct transfer *transfer, unsigned i, struct prov
 	out->bytes = lane->bytes;
 }
 
+struct backend *transfer_backend(struct transfer *transfer, unsigned i, bool *is_present)
+{
+	struct provider *provider = &transfer->lanes[i].provider;
+
+	assert(i < transfer->lane_count);
+	*is_present = provider_is_present(provider);
+	return provider->backend;
+}
+
 unsigned transfer_facts(struct transfer *transfer, struct provider_facts *out, unsigned out_max)
 {
 	unsigned count = MIN(transfer->lane_count, out_max);

@@ -116,6 +116,11 @@ struct provider_status {
 };
 unsigned transfer_provider_count(struct transfer *transfer);
 void transfer_provider_status(struct transfer *transfer, unsigned i, struct provider_status *out);
+/*
+ * For the oplog: the backend of provider i (NULL: not in the configuration), and whether it is
+ * present now.  Borrowed until transfer_close.  Any thread.
+ */
+struct backend *transfer_backend(struct transfer *transfer, unsigned i, bool *is_present);
 /* Facts for placement and judging; out has room for transfer_provider_count entries. */
 unsigned transfer_facts(struct transfer *transfer, struct provider_facts *out, unsigned out_max);
 /* Look again at providers that are away, now. */

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHARDFS_STORE_OPLOG_H
+#define SHARDFS_STORE_OPLOG_H
+
+/*
+ * Sends what the journal recorded to every provider: segments of records, and now and then a
+ * snapshot of the index, after which older ones are not needed (store/oplog_format.h).
+ *
+ * A local directory holds what every provider ought to have: one snapshot and the segments behind
+ * it.  Each provider is compared with it by LIST, and gets what it lacks; so one that was away, or
+ * lost something, is brought up by the same step as any other.
+ *
+ * Threads: oplog_note by the applier alone (before oplog_start: by the thread that replays);
+ * oplog_drop_limit likewise; the rest any.
+ */
+
+#include "crypto/keyring.h"
+#include "index/index.h"
+#include "store/transfer.h"
+#include "util/waiter.h"
+
+struct oplog;
+
+struct oplog_settings {
+	const char *dir; /* copied; made if missing, mode 0700 */
+	struct keyring *keyring; /* borrowed */
+	struct index *index;     /* borrowed; open */
+	uint64_t writer_epoch;
+	uint64_t delay_max_ms;       /* a change waits so long for the copies of its shards */
+	uint64_t snapshot_bytes_min; /* of segments, before another snapshot is made */
+};
+
+/* What is in dir.  -ENOMEM, -EIO, -EACCES, -ENOSPC. */
+int oplog_open(const struct oplog_settings *settings, struct oplog **out);
+void oplog_free(struct oplog *oplog); /* stopped; accepts NULL */
+
+/* The journal's records behind this number are wanted, also those that the index has applied. */
+uint64_t oplog_replay_after(struct oplog *oplog);
+/*
+ * oplog_note - records that are durable in the journal and applied to the index, in their order.
+ * Takes what is replicated of them; the records stay the caller's.  Those that it has are skipped.
+ * Never fails: what it cannot keep is covered by a snapshot later.
+ */
+void oplog_note(struct oplog *oplog, struct record *const *records, size_t count);
+/* After the replay: everything up to seq is applied, whether it was noted or not. */
+void oplog_replayed(struct oplog *oplog, uint64_t seq);
+/* Journal files may be dropped up to here as far as the oplog is concerned.  May wait for the disk. */
+uint64_t oplog_drop_limit(struct oplog *oplog);
+
+/* Begins to make segments and, unless transfer is NULL, to send them.  -ENOMEM, -EAGAIN. */
+int oplog_start(struct oplog *oplog, struct transfer *transfer);
+/*
+ * oplog_when_shipped - tells the waiter when everything up to seq (which is applied, or about to be)
+ * lies at `providers` of them (0: every one that is present, but at least one), and makes it happen
+ * at once.  -ECANCELED: stopped before; -ENOMEM.
+ */
+void oplog_when_shipped(struct oplog *oplog, uint64_t seq, unsigned providers,
+			struct waiter *waiter);
+/*
+ * oplog_stop - makes the last segment, sends for at most wait_ms to providers that are present, ends
+ * the threads.  0, or -EAGAIN when a present provider did not get all of it (it will, next time).
+ */
+int oplog_stop(struct oplog *oplog, uint64_t wait_ms);
+
+/*
+ * oplog_make_first - mkfs: a snapshot of the index, at every one of these backends.  Waits.  `why`.
+ */
+int oplog_make_first(struct oplog *oplog, struct backend *const *backends, size_t count,
+		     struct buf *why);
+
+/* For status.  lag: milliseconds that the oldest change has waited to be sent everywhere; 0: none. */
+struct oplog_status {
+	uint64_t noted_seq, sealed_seq;
+	uint64_t shipped_seq; /* at every present provider */
+	unsigned behind;      /* present providers that lack something */
+};
+void oplog_status(struct oplog *oplog, struct oplog_status *out);
+
+#endif
