@@ -63,6 +63,10 @@ lib_store_a_SOURCES = \
 	src/store/reclaim.c \
 	src/store/reclaim.h \
 	src/store/repair.c \
+	src/store/rewrite.c \
+	src/store/rewrite.h \
+	src/store/rewrite_private.h \
+	src/store/rewrite_work.c \
 	src/store/sequencer.c \
 	src/store/sequencer.h \
 	src/store/sequencer_private.h \

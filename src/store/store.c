@@ -796,6 +796,14 @@ static int open_data_path(struct store *store, struct buf *why)
 		.allowance = allowance,
 		.ctx = store,
 	};
+	struct rewrite_settings rewrite = {
+		.index = store->index,
+		.sequencer = store->sequencer,
+		.chunks = &priv->chunks,
+		.chunker = priv->chunker,
+		.class_of = class_of,
+		.ctx = store,
+	};
 	int r = dedup_new(&priv->dedup);
 
 	if (r < 0)
@@ -825,8 +833,16 @@ static int open_data_path(struct store *store, struct buf *why)
 	r = inode_table_new(on_orphan, store, &store->inodes);
 	if (r < 0)
 		return r;
+	if (!priv->is_check) {
+		rewrite.inodes = store->inodes;
+		rewrite.reader = store->reader;
+		r = rewrite_start(&rewrite, &priv->rewrite);
+		if (r < 0)
+			return r;
+	}
 	writer.inodes = store->inodes;
 	writer.reader = store->reader;
+	writer.rewrite = priv->rewrite;
 	return writer_start(&writer, &store->writer);
 }
 
@@ -926,6 +942,7 @@ int store_reclaim(struct store *store, struct gc_report *out)
 	if (!store->priv->gc)
 		return -EROFS;
 	reclaim_settle(store->priv->reclaim);
+	rewrite_flush(store->priv->rewrite); /* it makes old chunks dead */
 	return gc_run(store->priv->gc, out);
 }
 
@@ -1076,6 +1093,7 @@ int store_close(struct store *store)
 	if (!store)
 		return 0;
 	priv = store->priv;
+	rewrite_stop(priv->rewrite);
 	if (store->writer)
 		r = writer_stop(store->writer);
 	reclaim_stop(priv->reclaim);
@@ -1093,6 +1111,7 @@ int store_close(struct store *store)
 	}
 	oplog_stop(priv->oplog, store->config ? store->config->settings.close_wait_ms : 0);
 	writer_free(store->writer);
+	rewrite_free(priv->rewrite);
 	reader_close(store->reader);
 	cache_close(store->cache);
 	transfer_close(store->transfer);

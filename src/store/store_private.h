@@ -23,7 +23,8 @@ struct store_private {
 	struct chunker *chunker;
 	struct policies *policies;
 	struct reclaim *reclaim;
-	struct gc *gc; /* NULL in fsck */
+	struct gc *gc; /* NULL in fsck, as the next */
+	struct rewrite *rewrite;
 	struct oplog *oplog;
 	struct ack *ack;
 	uint64_t writer_epoch;

@@ -19,6 +19,7 @@
 #include "store/chunk.h"
 #include "store/inode.h"
 #include "store/reader.h"
+#include "store/rewrite.h"
 
 struct writer;
 
@@ -29,6 +30,7 @@ struct writer_settings {
 	struct chunk_store *chunks;
 	struct reader *reader;
 	const struct chunker *chunker;
+	struct rewrite *rewrite;      /* told of new extents; may be NULL */
 	unsigned codec_threads;       /* 1 .. 64 */
 	uint64_t dirty_bytes_max;     /* over all inodes */
 	/* Class of a new chunk of this inode (policy root, priority, key epoch); from memory. */

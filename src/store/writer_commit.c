@@ -35,6 +35,16 @@ static void put_extents(struct record *record, struct inode *inode, struct run *
 	inode->row.size = MAX(inode->row.size, MIN(run_end(run), inode->size));
 }
 
+static void note_runs(struct writer *writer, struct inode *inode, struct list *stop)
+{
+	for (struct list *pos = inode->writer->runs.next; pos != stop; pos = pos->next) {
+		const struct run *run = container_of(pos, struct run, link);
+
+		rewrite_note(writer->settings.rewrite, inode->row.ino, run->off, run->len,
+			     run->piece_count);
+	}
+}
+
 /* One record for the done runs at the head: [head, stop).  Inode locked. */
 static int submit_runs(struct writer *writer, struct inode *inode, struct list *stop)
 {
@@ -58,6 +68,8 @@ static int submit_runs(struct writer *writer, struct inode *inode, struct list *
 	r = sequencer_submit(writer->settings.sequencer, record, &inode->last_seq);
 	if (r < 0)
 		inode_set_row(inode, &before);
+	else if (before.size > 0) /* a new file has as few extents as it can have */
+		note_runs(writer, inode, stop);
 	return r;
 }
 

@@ -34,6 +34,7 @@ static int submit(struct writer *writer, struct inode *inode, struct record *rec
 	}
 	inode->data_version++;
 	inode->is_sparse_known = false;
+	rewrite_touch(writer->settings.rewrite, inode->row.ino);
 	return 0;
 }
 

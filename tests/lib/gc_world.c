@@ -5,7 +5,6 @@
 #include "tests/lib/check.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 static int fetch(void *ctx, struct index_reader *reader, const struct shard_row *shard,
 		 uint32_t off, uint32_t len, int (*check)(void *ctx, struct bytes bytes),
@@ -269,26 +268,4 @@ void gc_world_set_absent(struct gc_world *world, uint32_t no, bool is_absent)
 		gc_answers_drop(answers);
 		copies_turn(&world->copies, true, &turns);
 	}
-}
-
-void gc_world_hooks(const char *rules)
-{
-	static char path[512];
-	static int version;
-	char next[600];
-	FILE *file;
-
-	if (path[0] == '\0') {
-		const char *tmp = getenv("TMPDIR");
-
-		snprintf(path, sizeof(path), "%s/gc-hooks.%d", tmp ? tmp : "/tmp", (int)getpid());
-		setenv("SHARDFS_HOOKS", path, 1);
-	}
-	/* the reader looks at size and time: every version has another size */
-	snprintf(next, sizeof(next), "%s.next", path);
-	file = fopen(next, "we");
-	cr_assert(file);
-	fprintf(file, "%s\n%*s\n", rules, ++version, "#");
-	fclose(file);
-	cr_assert_eq(rename(next, path), 0);
 }

@@ -40,6 +40,5 @@ unsigned gc_world_objects(struct gc_world *world, uint32_t no); /* that provider
 uint64_t gc_world_violations(struct gc_world *world); /* of the index's invariants */
 /* The provider's store goes or comes, and transfer has seen it. */
 void gc_world_set_absent(struct gc_world *world, uint32_t no, bool is_absent);
-void gc_world_hooks(const char *rules);
 
 #endif

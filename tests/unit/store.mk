@@ -112,7 +112,9 @@ GC_TEST_LIB = \
 	tests/lib/data_world.c \
 	tests/lib/data_world.h \
 	tests/lib/gc_world.c \
-	tests/lib/gc_world.h
+	tests/lib/gc_world.h \
+	tests/lib/hooks.c \
+	tests/lib/hooks.h
 
 UNIT_TESTS += bin/unit/gc
 bin_unit_gc_SOURCES = tests/unit/store_gc.c $(GC_TEST_LIB)
@@ -126,3 +128,14 @@ bin_stress_reclaim_SOURCES = \
 	tests/lib/data_world.h \
 	tests/stress/reclaim_stress.c
 bin_stress_reclaim_LDADD = $(STORE_LIBS)
+
+UNIT_TESTS += bin/unit/rewrite
+bin_unit_rewrite_SOURCES = \
+	tests/lib/check.h \
+	tests/lib/hooks.c \
+	tests/lib/hooks.h \
+	tests/lib/store_world.c \
+	tests/lib/store_world.h \
+	tests/unit/store_rewrite.c
+bin_unit_rewrite_CPPFLAGS = $(UNIT_CPPFLAGS)
+bin_unit_rewrite_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "tests/lib/gc_world.h"
+#include "tests/lib/hooks.h"
 
 #define LEN 50000u
 
@@ -423,12 +424,12 @@ static void fails_at(const char *place, bool is_restarted)
 	gc_world_put(&world, 10, 9 * MIB, 10, LEN); /* in an open shard */
 	gc_world_cut(&world, 10, 2 * MIB, 8 * MIB);
 	snprintf(rule, sizeof(rule), "fail %s EIO 1", place);
-	gc_world_hooks(rule);
+	test_hooks(rule);
 	for (unsigned i = 0; i < 3; i++) {
 		if (gc_world_look(&world, true).shards_moving > 0)
 			gc_world_ship(&world);
 	}
-	gc_world_hooks("");
+	test_hooks("");
 	if (is_restarted)
 		gc_world_restart(&world);
 	gc_world_finish(&world);
