@@ -46,6 +46,8 @@ struct gc_settings {
 	 * one: shards condemned after it are not deleted.  NULL: there are no such states.
 	 */
 	uint64_t (*shipped_seq)(void *ctx);
+	/* Makes that true of `seq` soon, and tells the waiter; for gc_run.  NULL without the former. */
+	void (*ship)(void *ctx, uint64_t seq, struct waiter *waiter);
 	void *ctx;
 };
 

@@ -99,11 +99,31 @@ static uint64_t shipped_seq(struct gc *gc)
 	return gc->settings.shipped_seq ? gc->settings.shipped_seq(gc->settings.ctx) : UINT64_MAX;
 }
 
+/* Somebody waits for this look: so what was condemned is shipped now. */
+static void ship(struct gc *gc)
+{
+	struct gc_answers *answers;
+	char blocked_by[160];
+
+	gc_blocked_by(gc, blocked_by);
+	if (!gc->is_hurried || !gc->settings.ship || blocked_by[0] ||
+	    gc->filling.seq <= shipped_seq(gc))
+		return;
+	answers = gc_answers_new(1);
+	if (!answers)
+		return;
+	gc->settings.ship(gc->settings.ctx, gc->filling.seq, gc_answers_waiter(answers, 0));
+	gc_answers_wait(gc, answers); /* what is shipped is asked next, whatever it says */
+	gc_answers_drop(answers);
+}
+
 /* The gate opens when its records are everywhere; what came meanwhile waits at the next. */
 void gc_gate_look(struct gc *gc)
 {
-	uint64_t shipped = shipped_seq(gc);
+	uint64_t shipped;
 
+	ship(gc);
+	shipped = shipped_seq(gc);
 	for (unsigned i = 0; i < 2 && gc->gate.seq <= shipped; i++) {
 		gc->open_sec = MAX(gc->open_sec, gc->gate.until_sec);
 		if (gc->filling.until_sec <= gc->gate.until_sec)

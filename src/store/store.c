@@ -910,6 +910,22 @@ static void gc_delete_copy(void *ctx, const struct shard_row *shard, const struc
 	transfer_delete_copy(store->transfer, shard, copy, waiter);
 }
 
+static uint64_t gc_shipped_seq(void *ctx)
+{
+	struct store *store = ctx;
+	struct oplog_status status;
+
+	oplog_status(store->priv->oplog, &status);
+	return status.shipped_seq;
+}
+
+static void gc_ship(void *ctx, uint64_t seq, struct waiter *waiter)
+{
+	struct store *store = ctx;
+
+	oplog_when_shipped(store->priv->oplog, seq, 0, waiter);
+}
+
 static int start_gc(struct store *store)
 {
 	const struct config_settings *set = &store->config->settings;
@@ -931,6 +947,8 @@ static int start_gc(struct store *store)
 		.delete_copy = gc_delete_copy,
 		.class_of = gc_class_of,
 		.is_busy = gc_is_busy,
+		.shipped_seq = gc_shipped_seq,
+		.ship = gc_ship,
 		.ctx = store,
 	};
 
