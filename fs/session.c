@@ -39,6 +39,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define LOOP_BUF_BYTES	 (SESSION_WRITE_MAX + 64 * 1024)
@@ -348,17 +349,21 @@ void session_init_conn(struct session *session, struct fuse_conn_info *conn)
 	conn->time_gran = 1;
 }
 
-/* The kernel offers 128 KiB of read-ahead; more only through sysfs, and only to root. */
+/*
+ * The kernel offers 128 KiB of read-ahead; more only through sysfs, and only to root.
+ * DONT_SYNC: the kernel answers without asking us.  A thread of ours that waits for our own
+ * answer outlives SIGKILL for ever, and the mount with it.
+ */
 static void raise_read_ahead(const char *mount_point)
 {
 	char path[96], text[16];
-	struct stat st;
+	struct statx st;
 	int fd;
 
-	if (stat(mount_point, &st) < 0)
+	if (statx(AT_FDCWD, mount_point, AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
 		return;
-	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev),
-		 minor(st.st_dev));
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", st.stx_dev_major,
+		 st.stx_dev_minor);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return;
@@ -531,32 +536,51 @@ int session_end_fd(struct session *session)
 /*
  * The mount is taken out of the tree first, so that nobody new comes in; then, through a
  * descriptor opened before, the kernel writes its pages back while the loops still serve.
+ *
+ * That waits for our own answers, which a process must not do that may be killed: it would
+ * keep /dev/fuse open for ever.  So a child does it, with no descriptor but its own; what it
+ * calls is safe after a fork in a process with threads.  Its exit code is an errno of umount,
+ * and SYNCFS_FAILED.
  */
+#define SYNCFS_FAILED 0x80
+static void __attribute__((noreturn)) unmount_in_child(const char *at)
+{
+	int fd, code = 0;
+
+	if (close_range(0, ~0u, 0) < 0)
+		_exit(EIO);
+	fd = open(at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0 && syncfs(fd) < 0)
+		code |= SYNCFS_FAILED;
+	if (umount2(at, MNT_DETACH) < 0)
+		code |= errno;
+	if (fd >= 0 && syncfs(fd) < 0)
+		code |= SYNCFS_FAILED;
+	_exit(code);
+}
+
 int session_unmount(struct session *session, uint64_t timeout_ms)
 {
-	const char *at = session->settings.mount_point;
 	struct pollfd pfd = {.fd = session->end_fd, .events = POLLIN};
-	int fd = open(at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r = 0;
+	pid_t pid = fork();
+	int status, r;
 
-	if (fd >= 0 && syncfs(fd) < 0)
-		log_warn("syncfs-failed", "error=%s", err_name(errno));
-	if (umount2(at, MNT_DETACH) < 0)
-		r = -errno;
-	else
-		session->is_unmounted = true;
-	if (fd >= 0) {
-		if (syncfs(fd) < 0)
-			log_warn("syncfs-failed", "error=%s", err_name(errno));
-		close(fd);
-	}
+	if (pid == 0)
+		unmount_in_child(session->settings.mount_point);
+	if (pid < 0)
+		return -errno;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	r = WIFEXITED(status) ? -(WEXITSTATUS(status) & ~SYNCFS_FAILED) : -EIO;
+	if (!WIFEXITED(status) || WEXITSTATUS(status) & SYNCFS_FAILED)
+		log_warn("syncfs-failed", "result=%s", err_name(r));
 	if (r == -EPERM) { /* not root: libfuse asks its helper */
 		fuse_session_unmount(session->se);
-		session->is_unmounted = true;
 		r = 0;
 	}
 	if (r < 0)
 		return r;
+	session->is_unmounted = true;
 	return poll(&pfd, 1, (int)timeout_ms) > 0 ? 0 : -ETIMEDOUT;
 }
 
