@@ -8,6 +8,7 @@
 
 #ifdef SHARDFS_TEST_HOOKS
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -101,6 +102,21 @@ static void hook_refresh(const char *path)
 	hook_mtime = st.st_mtim;
 }
 
+static const char *hook_path; /* hook_once */
+static pthread_once_t hook_once = PTHREAD_ONCE_INIT;
+
+/* Tells the test what happened, by an empty file. */
+static void hook_say(const char *what, const char *place)
+{
+	char path[4200];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s-%s-%s", hook_path, what, place);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		close(fd);
+}
+
 /* Whether a rule holds this place just now; kills and failures are done on the way. */
 static bool hook_look(const char *path, const char *place, bool is_first_look, int *error)
 {
@@ -120,17 +136,16 @@ static bool hook_look(const char *path, const char *place, bool is_first_look, i
 		if (!is_first_look)
 			continue;
 		rule->passed++;
-		if (rule->verb == HOOK_KILL && rule->passed == rule->at)
+		if (rule->verb == HOOK_KILL && rule->passed == rule->at) {
+			hook_say("kill", place);
 			kill(getpid(), SIGKILL);
+		}
 		if (rule->verb == HOOK_FAIL && (rule->at == 0 || rule->passed == rule->at))
 			*error = -rule->error;
 	}
 	pthread_mutex_unlock(&hook_mutex);
 	return is_held;
 }
-
-static const char *hook_path; /* hook_once */
-static pthread_once_t hook_once = PTHREAD_ONCE_INIT;
 
 static void hook_find_path(void)
 {
@@ -148,6 +163,8 @@ int hook_pass(const char *place)
 	while (hook_look(hook_path, place, is_first_look, &error)) {
 		struct timespec pause = {.tv_nsec = 2000000};
 
+		if (is_first_look)
+			hook_say("held", place);
 		is_first_look = false;
 		nanosleep(&pause, NULL);
 	}

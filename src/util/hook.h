@@ -15,6 +15,9 @@
  *	kill PLACE [N]       SIGKILL itself at the Nth passage from the reading of the rule (1)
  *	hold PLACE           the passing thread waits until the rule is gone
  *	fail PLACE ERRNO [N] the Nth passage returns -ERRNO (EIO, ENOSPC, ...); N 0: each one
+ *
+ * Empty files tell the test: $SHARDFS_HOOKS-kill-PLACE just before the kill,
+ * $SHARDFS_HOOKS-held-PLACE when a thread begins to wait.
  */
 #ifdef SHARDFS_TEST_HOOKS
 int hook_pass(const char *place);
