@@ -42,9 +42,15 @@ SH_LOG_COMPILER = $(top_srcdir)/tests/lib/run-test.sh
 
 EXTRA_DIST += tests/lib/run-test.sh $(SCRIPT_TESTS) tests/fuzz/driver.c
 
+# Programs of the tests on real mounts: built with the rest, since `./check e2e` runs those without
+# `make check`.
+noinst_PROGRAMS = bin/e2e/crash_oracle
+bin_e2e_crash_oracle_SOURCES = tests/lib/crash_oracle.c tests/lib/rng.h
+bin_e2e_crash_oracle_LDADD = $(UTIL_LIBS)
+
 # Long versions of what ./check runs for a minute.
 crash-test: all
-	SHARDFS_BUILDDIR='$(abs_top_builddir)' $(top_srcdir)/tests/e2e/crash.sh --long
+	SHARDFS_LONG=1 SHARDFS_BUILDDIR='$(abs_top_builddir)' $(top_srcdir)/tests/e2e/run.sh crash
 outage-test: all
 	SHARDFS_BUILDDIR='$(abs_top_builddir)' $(top_srcdir)/tests/e2e/outage.sh --long
 .PHONY: crash-test outage-test

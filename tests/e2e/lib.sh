@@ -8,9 +8,16 @@
 #	fs_mount [OPTION...]	mounts it at $MNT; what the daemon says is in $LOG
 #	fs_umount [DIR]		unmounts and waits for the daemon to end
 #	fs_kill			SIGKILL to the daemon, and the dead mount is cleared
+#	fs_check		fsck.shardfs --deep says that it is sound
 #	fs_pid [DIR]		the process id of the daemon of a mount ($MNT)
 #	hooks RULE...		from now on these rules of util/hook.h; none without
 #	eventually N COMMAND...	repeats it until it succeeds, N seconds at most
+#	hook_places		every place of util/hook.h in the source
+#	hook_is_held PLACE	a thread waits there, or has
+#	hook_killed PLACE	it did; `hooks` forgets both
+#	oracle_start [SUBDIR]	begins tests/lib/crash_oracle.c on the mount
+#	oracle COMMAND...	asks it; the answer is in $answer
+#	oracle_stop
 #	must_fail COMMAND...	succeeds when the command fails
 #	skip REASON		this test cannot run here
 #
@@ -19,7 +26,7 @@ set -Eeuo pipefail
 trap 'echo "failed at ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND" >&2' ERR
 
 : "${SHARDFS_SRCDIR:?run this through tests/e2e/run.sh}" "${SHARDFS_BUILDDIR:?}" "${TMPDIR:?}"
-PATH=$SHARDFS_BUILDDIR/bin:$PATH
+PATH=$SHARDFS_BUILDDIR/bin:$SHARDFS_BUILDDIR/bin/e2e:$PATH
 FS=$TMPDIR/fs CONF=$TMPDIR/fs/shardfs.yaml MNT=$TMPDIR/mnt LOG=$TMPDIR/daemon.log
 export SHARDFS_HOOKS=$TMPDIR/hooks
 
@@ -49,7 +56,39 @@ hooks() {
 	# A rename, so that no half-written rule is read.
 	: >"$SHARDFS_HOOKS.new"
 	[ "$#" -eq 0 ] || printf '%s\n' "$@" >"$SHARDFS_HOOKS.new"
+	rm -f "$SHARDFS_HOOKS"-*
 	mv "$SHARDFS_HOOKS.new" "$SHARDFS_HOOKS"
+}
+hook_places() {
+	grep -rhoE --include='*.c' '"[a-z0-9]+(-[a-z0-9]+)*-(before|after)"|HOOK\("[^"]+"' \
+		"$SHARDFS_SRCDIR"/{src,fs,backends} | sed 's/^[^"]*"\([^"]*\)".*/\1/' | sort -u
+}
+hook_is_held() {
+	[ -e "$SHARDFS_HOOKS-held-$1" ]
+}
+hook_killed() {
+	[ -e "$SHARDFS_HOOKS-kill-$1" ]
+}
+
+# Seeds are printed; SHARDFS_TEST_SEED=N repeats a run.
+seed_random() {
+	: "${SHARDFS_TEST_SEED:=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}"
+	RANDOM=$((SHARDFS_TEST_SEED % 32768))
+	echo "SHARDFS_TEST_SEED=$SHARDFS_TEST_SEED"
+}
+oracle_start() {
+	coproc ORACLE {
+		exec crash_oracle "$MNT${1:+/$1}" "$SHARDFS_TEST_SEED" "$TMPDIR/oracle.log"
+	}
+}
+oracle_stop() {
+	echo quit >&"${ORACLE[1]}"
+	wait "$ORACLE_PID"
+}
+oracle() {
+	echo "$*" >&"${ORACLE[1]}"
+	read -r answer <&"${ORACLE[0]}" || die "the oracle is gone"
+	[[ $answer == ok* ]] || die "oracle, $*: $answer"
 }
 
 fs_config() {
@@ -90,9 +129,9 @@ fs_mount() {
 fs_pid() {
 	local pid dir=${1:-$MNT}
 	for pid in $(pgrep -x shardfs); do
-		if tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null |
+		if { tr '\0' '\n' <"/proc/$pid/environ"; } 2>/dev/null |
 			grep -qx "SHARDFS_E2E_DIR=$SHARDFS_E2E_DIR" &&
-			tr '\0' '\n' <"/proc/$pid/cmdline" | grep -qxF -- "$dir"; then
+			{ tr '\0' '\n' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qxF -- "$dir"; then
 			echo "$pid"
 			return 0
 		fi
@@ -112,6 +151,31 @@ fs_kill() {
 	local pid
 	pid=$(fs_pid)
 	kill -9 "$pid"
-	eventually 60 pid_is_gone "$pid"
-	umount -l "$MNT"
+	fs_clear "$pid"
+}
+# After the death of the daemon, or of one that may not have mounted at all.
+fs_clear() { # [PID]
+	[ -z "${1:-}" ] || eventually 60 pid_is_gone "$1"
+	while awk '{ print $5 }' /proc/self/mountinfo | grep -qxF -- "$MNT"; do
+		umount -l "$MNT"
+	done
+}
+# A mount that a kill rule may end; it is not there afterwards either way.
+fs_mount_killed() { # succeeds if it was killed while mounting
+	local pid rc=0
+	shardfs "$CONF" "$MNT" >>"$LOG" 2>&1 || rc=$?
+	if [ "$rc" -eq 0 ] && pid=$(fs_pid); then
+		kill -9 "$pid" || true
+		fs_clear "$pid"
+	else
+		fs_clear
+	fi
+	[ "$rc" -ne 0 ]
+}
+# Proves the unmounted file system sound.
+fs_check() {
+	fsck.shardfs --deep "$CONF" >"$TMPDIR/fsck.out" 2>&1 || {
+		tail -n 20 "$TMPDIR/fsck.out" >&2
+		return 1
+	}
 }

@@ -4,7 +4,8 @@
 # Runs the tests on real mounts: tests/e2e/run.sh [NAME...], all without names.
 # $SHARDFS_BUILDDIR has the build.  A test is tests/e2e/NAME.sh: it sources
 # lib.sh, exits 0, or 77 after a last line that says why it cannot run here.
-# A line `# time-limit: SECONDS` near its top changes the limit of 120 s.
+# A line `# time-limit: SECONDS` near its top changes the limit of 120 s; with
+# SHARDFS_LONG set tests run their long form, with 20 times the limit.
 #
 # Each runs in a session and a directory of its own.  What it leaves mounted or
 # running fails it, and is ended.  The last line is "N passed, N failed, N skipped".
@@ -51,9 +52,11 @@ run_one() { # FILE
 	name=${name%.sh}
 	log=$logs/$name.log
 	limit=$(sed -n '1,20s/^# time-limit: *\([0-9]*\).*/\1/p' "$test")
+	limit=${limit:-120}
+	[ -z "${SHARDFS_LONG:-}" ] || limit=$((limit * 20))
 	dir=$(mktemp -d "$base/shardfs-e2e.XXXXXX") || exit 1
 	chmod 0755 "$dir" # tests act as other users too
-	SHARDFS_E2E_DIR=$dir TMPDIR=$dir setsid -w timeout -k 10 "${limit:-120}" \
+	SHARDFS_E2E_DIR=$dir TMPDIR=$dir setsid -w timeout -k 10 "$limit" \
 		bash "$test" >"$log" 2>&1 </dev/null
 	rc=$?
 	left=$(clean_up "$dir" 2>&1)
@@ -70,7 +73,7 @@ run_one() { # FILE
 		echo "SKIP e2e/$name: $(tail -n 1 "$log")" ;;
 	*)
 		failed=$((failed + 1))
-		case $rc in 124 | 137) echo "over its limit of ${limit:-120} s" >>"$log" ;; esac
+		case $rc in 124 | 137) echo "over its limit of $limit s" >>"$log" ;; esac
 		echo "FAIL e2e/$name ($((SECONDS - start)) s, exit $rc)"
 		tail -n 50 "$log" | sed 's/^/    /'
 		# The daemons' own words are in files of the test.

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+# time-limit: 360
+#
+# Every place of util/hook.h that the source has is killed at once: in a
+# workload that reaches all of them, and then while the next mount recovers.
+# tests/lib/crash_oracle.c judges what is there, fsck.shardfs what it rests on.
+# A place that is never reached fails the test, but for those of $later.
+. "$SHARDFS_SRCDIR/tests/e2e/lib.sh"
+
+seed_random
+mapfile -t places < <(hook_places)
+[ "${#places[@]}" -ge 20 ]
+later=' dir-delete-before ' # nothing deletes shards from providers yet
+
+fs_make 'shard_size: 1MiB' 'chunk_min: 4KiB' 'chunk_avg: 16KiB' 'chunk_max: 64KiB' \
+	'commit_interval: 200ms' 'shard_idle: 200ms' 'cache_size: 0' 'chunk_memory: 0' \
+	'deletion_hold: 0s'
+oracle_start
+
+# What the random operations do not reach: copies made and waited for, reads from
+# providers, deletion.  Any of it may meet the kill.
+more_work() {
+	head -c 1500000 /dev/urandom >"$MNT/more" &&
+		shardctl wait --timeout 30s "$MNT/more" &&
+		dd if="$MNT/more" of=/dev/null bs=1M iflag=direct &&
+		rm "$MNT/more" &&
+		shardctl sync "$MNT"
+}
+missed=()
+for place in "${places[@]}"; do
+	fs_mount
+	pid=$(fs_pid)
+	hooks "kill $place"
+	oracle work "$pid" 200 end
+	hook_killed "$place" || more_work >"$TMPDIR/more.out" 2>&1 || true
+	if hook_killed "$place"; then
+		fs_clear "$pid"
+	else
+		umount "$MNT"
+		eventually 60 pid_is_gone "$pid"
+	fi
+	how=verify
+	hook_killed "$place" || how=exact
+	again=
+	! fs_mount_killed || again=', and while mounting'
+	hook_killed "$place" || [[ $later == *" $place "* ]] || missed+=("$place")
+	hooks
+	fs_check
+	fs_mount
+	oracle "$how"
+	rm -f "$MNT/more"
+	fs_umount
+	echo "$place: $answer$again"
+done
+oracle_stop
+[ "${#missed[@]}" -eq 0 ] || die "never reached: ${missed[*]}"
