@@ -414,7 +414,7 @@ static int run_store(struct run_settings *run, int signal_fd)
 
 	if (!config)
 		return complain("%s", err_sentence(ENOMEM));
-	r = config_load(run->config_path, store_config_checks(), config, &why);
+	r = config_load(run->config_path, store_mount_checks(), config, &why);
 	if (r < 0) {
 		mem_free(config);
 		complain("%s", why.len ? buf_str(&why) : err_sentence(r));

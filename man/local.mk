@@ -4,6 +4,7 @@
 dist_man_MANS += man/fsck.shardfs.8
 dist_man_MANS += man/mkfs.shardfs.8
 dist_man_MANS += man/shardctl.8
+dist_man_MANS += man/shardfs-recover.8
 dist_man_MANS += man/shardfs-ioctl.4
 dist_man_MANS += man/shardfs-xattr.7
 dist_man_MANS += man/shardfs-backend-dir.7

@@ -62,6 +62,8 @@ lib_store_a_SOURCES = \
 	src/store/reader_private.h \
 	src/store/reclaim.c \
 	src/store/reclaim.h \
+	src/store/recover.c \
+	src/store/recover.h \
 	src/store/repair.c \
 	src/store/rewrite.c \
 	src/store/rewrite.h \

@@ -594,10 +594,10 @@ static int take_lock(struct store *store, uint64_t wait_ms, struct buf *why)
 	return 0;
 }
 
-static int open_keys(struct store *store, struct superblock *sb, struct buf *why)
+int store_unlock(const struct config *config, struct superblock *sb, struct keyring **out,
+		 struct buf *why)
 {
 	AUTO(credentials) credentials = CREDENTIALS_INIT;
-	const struct config *config = store->config;
 	int r = superblock_io_read(config, sb, why);
 
 	if (r < 0)
@@ -606,7 +606,7 @@ static int open_keys(struct store *store, struct superblock *sb, struct buf *why
 			     config->key_file, &credentials, why);
 	if (r < 0)
 		return r;
-	r = keyring_unlock(sb, &credentials, &store->keyring);
+	r = keyring_unlock(sb, &credentials, out);
 	if (r == -EKEYREJECTED)
 		buf_printf(why, "%s: wrong passphrase or key file: no key slot opens with it",
 			   config->home);
@@ -616,6 +616,13 @@ static int open_keys(struct store *store, struct superblock *sb, struct buf *why
 	else if (r < 0)
 		buf_printf(why, "%s: the superblock does not authenticate: %s", config->home,
 			   err_sentence(r));
+	return r;
+}
+
+static int open_keys(struct store *store, struct superblock *sb, struct buf *why)
+{
+	int r = store_unlock(store->config, sb, &store->keyring, why);
+
 	if (r == 0)
 		memcpy(store->fs_id, sb->fs_id.b, sizeof(store->fs_id));
 	return r;

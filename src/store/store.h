@@ -53,6 +53,9 @@ int store_create(const struct config *config, const struct store_create_settings
 
 /* What config_load cannot know: the settings of each provider's backend, and the root's policy. */
 const struct config_checks *store_config_checks(void);
+/* For a file system that exists: its policies are in the index, and a machine that has only some of
+ * the providers mounts it all the same. */
+const struct config_checks *store_mount_checks(void);
 
 /*
  * store_open - takes ownership of config on success.  -EBUSY: another mount holds it;

@@ -30,7 +30,7 @@ static int make_dir(const char *path, struct buf *why)
 }
 
 /* Also the directories above it. */
-static int make_path(const char *path, struct buf *why)
+int store_make_path(const char *path, struct buf *why)
 {
 	char part[PATH_MAX];
 	int r = 0;
@@ -239,6 +239,13 @@ static int check_root_policy(void *arg, const char *text, const struct config *c
 	return check_policy(config, canonical, why);
 }
 
+const struct config_checks *store_mount_checks(void)
+{
+	static const struct config_checks checks = {.provider = check_provider};
+
+	return &checks;
+}
+
 const struct config_checks *store_config_checks(void)
 {
 	static const struct config_checks checks = {.provider = check_provider,
@@ -283,7 +290,7 @@ int store_create(const struct config *config, const struct store_create_settings
 	int r = check_policy(config, policy_text, why);
 
 	for (size_t i = 0; i < ARRAY_COUNT(dirs) && r == 0; i++)
-		r = make_path(dirs[i], why);
+		r = store_make_path(dirs[i], why);
 	if (r == 0)
 		r = refuse_existing(config, why);
 	if (r < 0)

@@ -48,6 +48,12 @@ struct store_private {
 /* Setting of the index: the writer epoch in force, as text; none: 1. */
 #define STORE_EPOCH_SETTING "writer_epoch"
 
+/* A directory, and those above it, mode 0700. */
+int store_make_path(const char *path, struct buf *why);
+/* Superblock (its best) and keys, with what the configuration names.  Errors with `why`. */
+int store_unlock(const struct config *config, struct superblock *sb, struct keyring **out,
+		 struct buf *why);
+
 /* home/name in fresh memory; NULL: no memory. */
 char *store_path(const struct config *config, const char *name);
 

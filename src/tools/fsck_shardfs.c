@@ -125,7 +125,7 @@ int main(int argc, char **argv)
 		return FSCK_FAILED;
 	}
 	config = mem_alloc(sizeof(*config));
-	r = config ? config_load(argv[optind], store_config_checks(), config, &why) : -ENOMEM;
+	r = config ? config_load(argv[optind], store_mount_checks(), config, &why) : -ENOMEM;
 	if (r == 0)
 		r = open_store(config, &why, &store);
 	if (r < 0) {

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHARDFS_STORE_RECOVER_H
+#define SHARDFS_STORE_RECOVER_H
+
+/*
+ * From providers and a passphrase to a home that can be mounted, on a machine that has nothing else.
+ * For shardfs-recover: one thread, waits for everything.
+ */
+
+#include "config/config.h"
+#include "index/index.h"
+
+struct recovery;
+
+struct recovery_settings {
+	/* `done` of `total` steps of what is going on; total 0: not known.  May be NULL. */
+	void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
+	/* Something that was found and should be known; one line.  May be NULL. */
+	void (*note)(void *ctx, const char *text);
+	void *ctx;
+};
+
+/* What one provider shows. */
+struct recovery_provider {
+	const char *name;
+	bool is_reached;
+	char cause[160];     /* why not */
+	uint32_t epoch;      /* of the newest object */
+	uint64_t newest;     /* generation of the newest object */
+	uint64_t complete;   /* up to here this provider alone is complete; 0: not at all */
+	size_t objects;
+};
+
+/*
+ * recovery_open - keys from the first good superblock, and what every provider lists.  config is
+ * borrowed.  Changes nothing anywhere.  -ENOENT: no superblock anywhere; -EKEYREJECTED, -ENOKEY;
+ * those of credentials_load; `why` is one line.
+ */
+int recovery_open(const struct config *config, const struct recovery_settings *settings,
+		  struct buf *why, struct recovery **out);
+void recovery_close(struct recovery *recovery); /* accepts NULL */
+
+unsigned recovery_provider_count(const struct recovery *recovery);
+void recovery_provider_get(const struct recovery *recovery, unsigned i,
+			   struct recovery_provider *out);
+/* The newest state that those that are reached give together; 0: none. */
+uint64_t recovery_newest(const struct recovery *recovery, uint32_t *epoch);
+
+struct recovery_result {
+	uint64_t generation;
+	uint32_t epoch;
+	int64_t made_sec; /* when its newest object was made */
+	uint64_t inodes, bytes, shards;
+	uint64_t shards_missing; /* at no provider that is reached */
+	uint64_t files_damaged;	 /* that need one of those; each was named by note */
+	uint64_t objects_unknown; /* shards that this state does not know; they are left alone */
+};
+/*
+ * recovery_run - rebuilds index and superblock in config->home, which holds no file system (-EEXIST)
+ * and perhaps the remains of a recovery that did not end: what that one fetched is used again.
+ * The superblock is written last.  -ENODATA: no whole snapshot of the index is left anywhere.
+ */
+int recovery_run(struct recovery *recovery, struct recovery_result *result, struct buf *why);
+
+/* A provider of the configuration that is new and empty becomes this file system's. */
+int recovery_init_provider(struct recovery *recovery, const char *name, struct buf *why);
+
+#endif
