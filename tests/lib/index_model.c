@@ -622,7 +622,7 @@ struct record *model_step(struct model *model)
 {
 	struct record *record;
 
-	if (model->highest.ino + 4 > MODEL_INOS || model->highest.cookie + 8 > MODEL_DIRENTS ||
+	if (model->highest.ino + 6 > MODEL_INOS || model->highest.cookie + 8 > MODEL_DIRENTS ||
 	    model->highest.chunk_no + 8 > MODEL_CHUNKS || model->highest.shard_no + 8 > MODEL_SHARDS)
 		return NULL;
 	record = record_new();
