@@ -374,6 +374,7 @@ static enum ctl_exit verb_sync(struct ctl_call *call)
 {
 	int r = sync_object(call);
 
+	store_push(call->store, sequencer_last_seq(call->store->sequencer));
 	return r < 0 ? ctl_fail(call, CTL_FAILED, "sync: %s", err_sentence(r)) : CTL_DONE;
 }
 
@@ -391,6 +392,7 @@ static enum ctl_exit verb_wait(struct ctl_call *call)
 {
 	uint64_t copies = (uint64_t)json_integer_value(json_object_get(call->args, "copies"));
 	struct store_protection protection;
+	uint64_t seq = 0; /* of the oplog, once the copies are there */
 	int r = sync_object(call);
 
 	if (r < 0)
@@ -404,8 +406,15 @@ static enum ctl_exit verb_wait(struct ctl_call *call)
 		r = store_protection(call->store, call->reader, call->inode, &protection);
 		if (r < 0)
 			return ctl_fail(call, CTL_UNKNOWN, "protection: %s", err_sentence(r));
-		if (is_reached(&protection, copies) || protection.worst == PROTECTION_LOST)
+		if (protection.worst == PROTECTION_LOST)
 			break;
+		if (is_reached(&protection, copies)) {
+			/* the names too: from here on any one of the providers gives it back */
+			if (seq == 0)
+				seq = sequencer_last_seq(call->store->sequencer);
+			if (store_push(call->store, seq))
+				break;
+		}
 		if (ctl_is_cancelled(call))
 			break;
 		progress = json_object();

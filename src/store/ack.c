@@ -6,6 +6,8 @@
  */
 #include "store/ack.h"
 
+#include "store/store_private.h"
+
 #include "util/list.h"
 #include "util/mem.h"
 #include "util/queue.h"
@@ -81,8 +83,22 @@ static int await_shard(struct ack_request *request, uint64_t shard_no)
 	return 0;
 }
 
+/* Bytes without their names are not recoverable: the records must be there too. */
+static int await_oplog(struct ack_request *request, uint64_t seq)
+{
+	struct ack_part *part = mem_alloc(sizeof(*part));
+
+	if (!part)
+		return -ENOMEM;
+	part->request = request;
+	part->waiter.done = part_done;
+	request->left++;
+	oplog_when_shipped(request->ack->store->priv->oplog, seq, request->copies, &part->waiter);
+	return 0;
+}
+
 /* The shards are sealed: now each of the file's must have its copies. */
-static void serve(struct ack *ack, struct ack_request *request)
+static void serve(struct ack *ack, struct ack_request *request, uint64_t seq)
 {
 	uint64_t shard_nos[SHARDS_PAGE], after = 0;
 	size_t count;
@@ -97,6 +113,8 @@ static void serve(struct ack *ack, struct ack_request *request)
 		if (r == 0 && count > 0)
 			after = shard_nos[count - 1];
 	} while (r == 0 && count == SHARDS_PAGE);
+	if (r == 0)
+		r = await_oplog(request, seq);
 	if (r < 0)
 		request->error = r;
 	count_down(request);
@@ -106,9 +124,10 @@ static void serve_batch(struct ack *ack, struct list *batch)
 {
 	struct sequencer *sequencer = ack->store->sequencer;
 	int r = spool_seal_all(ack->store->spool, 0);
+	uint64_t seq = sequencer_last_seq(sequencer);
 
 	if (r == 0)
-		r = sequencer_wait_applied(sequencer, sequencer_last_seq(sequencer));
+		r = sequencer_wait_applied(sequencer, seq);
 	list_for_each(pos, batch) {
 		struct ack_request *request = container_of(pos, struct ack_request, link);
 
@@ -116,7 +135,7 @@ static void serve_batch(struct ack *ack, struct list *batch)
 		if (r < 0)
 			request_end(request, r);
 		else
-			serve(ack, request);
+			serve(ack, request, seq);
 	}
 }
 

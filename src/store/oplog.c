@@ -314,7 +314,7 @@ static bool is_block_due_locked(struct oplog *oplog, uint64_t now_ms)
 
 static bool is_snapshot_due_locked(const struct oplog *oplog)
 {
-	return oplog->needs_snapshot ||
+	return oplog->needs_snapshot || oplog->segment_count > OPLOG_SEGMENTS_MAX ||
 	       oplog->segment_bytes > MAX(oplog->set.snapshot_bytes_min, oplog->snapshot_bytes);
 }
 
@@ -407,7 +407,7 @@ void oplog_when_shipped(struct oplog *oplog, uint64_t seq, unsigned providers,
 	wait->providers = providers;
 	wait->waiter = waiter;
 	lock_take(&oplog->lock);
-	if (oplog->is_ending || oplog->is_flushing_all || !oplog->is_running) {
+	if (oplog->is_closed || !oplog->is_running) {
 		lock_drop(&oplog->lock);
 		mem_free(wait);
 		waiter->done(waiter, -ECANCELED);
@@ -419,6 +419,33 @@ void oplog_when_shipped(struct oplog *oplog, uint64_t seq, unsigned providers,
 	cond_wake_all(&oplog->changed);
 	lock_drop(&oplog->lock);
 	oplog_tell(oplog);
+}
+
+bool oplog_push(struct oplog *oplog, uint64_t seq, unsigned providers)
+{
+	LOCK_SCOPE(&oplog->lock);
+	oplog->flush_seq = MAX(oplog->flush_seq, seq);
+	cond_wake_all(&oplog->work);
+	return is_served_locked(oplog, seq, providers);
+}
+
+void oplog_cancel_waiters(struct oplog *oplog)
+{
+	struct list waiters = LIST_INIT(waiters);
+
+	if (!oplog)
+		return;
+	lock_take(&oplog->lock);
+	oplog->is_closed = true;
+	list_splice_back(&waiters, &oplog->waiters);
+	lock_drop(&oplog->lock);
+	list_for_each(pos, &waiters) {
+		struct oplog_waiter *wait = container_of(pos, struct oplog_waiter, link);
+
+		list_remove(pos);
+		wait->waiter->done(wait->waiter, -ECANCELED);
+		mem_free(wait);
+	}
 }
 
 void oplog_status(struct oplog *oplog, struct oplog_status *out)
@@ -511,6 +538,7 @@ static int take_segments(struct oplog *oplog, const struct oplog_files *found, u
 			return r;
 		oplog->upto = file->name.last;
 		oplog->segment_bytes += file->len;
+		oplog->segment_count++;
 		oplog->previous = hash;
 	}
 	return 0;
@@ -677,9 +705,9 @@ static bool is_settled_locked(struct oplog *oplog)
 int oplog_stop(struct oplog *oplog, uint64_t wait_ms)
 {
 	uint64_t until = clock_mono_ms() + wait_ms;
-	struct list waiters = LIST_INIT(waiters);
 	bool is_settled;
 
+	oplog_cancel_waiters(oplog);
 	if (!oplog || !oplog->is_running)
 		return 0;
 	lock_take(&oplog->lock);
@@ -696,15 +724,7 @@ int oplog_stop(struct oplog *oplog, uint64_t wait_ms)
 	oplog->is_ending = true;
 	cond_wake_all(&oplog->work);
 	cond_wake_all(&oplog->changed);
-	list_splice_back(&waiters, &oplog->waiters);
 	lock_drop(&oplog->lock);
-	list_for_each(pos, &waiters) {
-		struct oplog_waiter *wait = container_of(pos, struct oplog_waiter, link);
-
-		list_remove(pos);
-		wait->waiter->done(wait->waiter, -ECANCELED);
-		mem_free(wait);
-	}
 	oplog_lanes_cancel(oplog);
 	pthread_join(oplog->thread, NULL);
 	oplog_lanes_join(oplog);

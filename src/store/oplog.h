@@ -57,6 +57,13 @@ int oplog_start(struct oplog *oplog, struct transfer *transfer);
 void oplog_when_shipped(struct oplog *oplog, uint64_t seq, unsigned providers,
 			struct waiter *waiter);
 /*
+ * oplog_push - has everything up to seq sent as soon as it is applied, and says whether it is:
+ * as for oplog_when_shipped.  Never waits.
+ */
+bool oplog_push(struct oplog *oplog, uint64_t seq, unsigned providers);
+/* Those who wait are told -ECANCELED, and so are all that come later.  Accepts NULL. */
+void oplog_cancel_waiters(struct oplog *oplog);
+/*
  * oplog_stop - makes the last segment, sends for at most wait_ms to providers that are present, ends
  * the threads.  0, or -EAGAIN when a present provider did not get all of it (it will, next time).
  */

@@ -89,6 +89,7 @@ int oplog_seal_block(struct oplog *oplog, struct oplog_block *block)
 	oplog->previous = hash;
 	oplog->upto = block->last;
 	oplog->segment_bytes += file.len;
+	oplog->segment_count++;
 	oplog->generation++;
 	cond_wake_all(&oplog->changed);
 	return 0;
@@ -194,7 +195,7 @@ static bool is_same_snapshot(const struct oplog_name *a, const struct oplog_name
 static int replace_files(struct oplog *oplog, struct snapshot *snapshot)
 {
 	AUTO(oplog_files) old = OPLOG_FILES_INIT;
-	uint64_t chain_seq = snapshot->root.chain_seq, segment_bytes = 0;
+	uint64_t chain_seq = snapshot->root.chain_seq, segment_bytes = 0, segment_count = 0;
 	int r = 0;
 
 	lock_take(&oplog->lock);
@@ -204,6 +205,7 @@ static int replace_files(struct oplog *oplog, struct snapshot *snapshot)
 		if (file->name.kind == OPLOG_SEGMENT && file->name.first > chain_seq) {
 			r = oplog_files_add(&snapshot->files, file);
 			segment_bytes += file->len;
+			segment_count++;
 		}
 	}
 	if (r == 0) {
@@ -214,6 +216,7 @@ static int replace_files(struct oplog *oplog, struct snapshot *snapshot)
 		oplog->needs_snapshot = oplog->is_lost;
 		oplog->snapshot_bytes = snapshot->bytes;
 		oplog->segment_bytes = segment_bytes;
+		oplog->segment_count = segment_count;
 		oplog->generation++;
 		cond_wake_all(&oplog->changed);
 	}

@@ -11,6 +11,7 @@
 
 #define OPLOG_BLOCK_BYTES  (4 * MIB)  /* of records in one segment, roughly */
 #define OPLOG_BLOCKS_MAX   16u	      /* that wait to be sealed; over it a snapshot replaces them */
+#define OPLOG_SEGMENTS_MAX 2000u      /* behind one snapshot */
 #define OPLOG_SHARDS_MAX   64u	      /* that one block introduces and that are looked after */
 #define OPLOG_LANES_MAX	   CONFIG_PROVIDERS_MAX
 
@@ -101,10 +102,10 @@ struct oplog {
 	bool needs_snapshot; /* records were lost to us, or there is none yet */
 	bool is_lost;	     /* and nothing is collected until its place is taken */
 	bool is_sealing;
-	bool is_flushing_all, is_ending;
+	bool is_flushing_all, is_ending, is_closed; /* is_closed: nobody may wait any more */
 	struct oplog_files files; /* what every provider ought to have, in the order of sending */
 	uint64_t generation;	  /* of files */
-	uint64_t snapshot_bytes, segment_bytes;
+	uint64_t snapshot_bytes, segment_bytes, segment_count;
 	struct list waiters;
 	/* ---- */
 

@@ -1129,6 +1129,7 @@ int store_close(struct store *store)
 		r = spool_seal_all(store->spool, 0);
 	spool_stop(store->spool);
 	transfer_stop(store->transfer);
+	oplog_cancel_waiters(priv->oplog);
 	ack_stop(priv->ack);
 	if (store->sequencer) {
 		end = sequencer_stop(store->sequencer);
@@ -1177,6 +1178,11 @@ void store_fsync(struct store *store, struct inode *inode, struct waiter *waiter
 void store_sync(struct store *store, struct waiter *waiter)
 {
 	writer_sync_all(store->writer, waiter);
+}
+
+bool store_push(struct store *store, uint64_t seq)
+{
+	return oplog_push(store->priv->oplog, seq, 0);
 }
 
 int store_set_policy(struct store *store, struct inode *dir, const char *text, struct buf *why)

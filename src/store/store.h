@@ -86,6 +86,12 @@ void store_fsync(struct store *store, struct inode *inode, struct waiter *waiter
 /* Everything accepted so far is durable on this machine (shardctl sync). */
 void store_sync(struct store *store, struct waiter *waiter);
 
+/*
+ * store_push - has the oplog up to record seq sent at once; true when every provider that is present
+ * (at least one) has it, so that any of them gives back this state.  Never waits.
+ */
+bool store_push(struct store *store, uint64_t seq);
+
 /* The policy in force: of a policy root; from memory. */
 void store_policy_of(struct store *store, uint64_t policy_root, struct policy *out);
 /*
