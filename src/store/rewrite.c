@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which ranges: a table of ranges that got new extents, the least recently written first to go.  A
- * write into an extent makes at most two more of it, so half as many pieces as the bound are worth
- * a look at the index, which tells the true number.  When the table is full the one that goes is
+ * few pieces are worth a look at the index once the range rests; it tells what is true.  A write
+ * into an extent makes at most two more of it, so half as many pieces as the upper bound are worth
+ * a look at once.  When the table is full the one that goes is
  * looked at too, once in so many pieces: a range is looked at in proportion to what was written into
  * it, however large the file is.
  *
@@ -16,7 +17,7 @@
 
 static uint32_t worth_a_look(const struct rewrite *rewrite)
 {
-	return rewrite->extents_min / 2;
+	return rewrite->extents_min / 8;
 }
 
 static uint32_t worth_at_once(const struct rewrite *rewrite)
@@ -135,8 +136,8 @@ bool rewrite_take_due(struct rewrite *rewrite, bool is_all, struct range_key *ou
 		struct range_note *note = list_entry(pos, struct range_note, lru);
 		bool is_rested = now - note->last_ms >= REWRITE_REST_MS;
 
-		if (note->pieces < worth_a_look(rewrite) ||
-		    (!is_all && !is_rested && note->pieces < worth_at_once(rewrite)))
+		if (!is_all && note->pieces < worth_at_once(rewrite) &&
+		    (!is_rested || note->pieces < worth_a_look(rewrite)))
 			continue;
 		*out = note->key;
 		note_drop_locked(rewrite, note);

@@ -3,10 +3,11 @@
 #define SHARDFS_STORE_REWRITE_H
 
 /*
- * Fragmented ranges of files are written anew in the background: when a range of 1 MiB may hold
- * more than 64 extents, 5 s after its last write, or at once at 256.  The bytes are read, cut and
- * stored like new ones, and one record lays the new extents, unless the range was changed meanwhile
- * (then it is tried again later).  Content, size and times stay as they are.
+ * Ranges of 1 MiB are written anew in the background, 5 s after their last write: when one holds
+ * more than 64 extents (at 256 at once), or when it keeps chunks of which so much was overwritten
+ * that the dead bytes are half as many as its own.  The bytes are read, cut and stored like new
+ * ones, and one record lays the new extents, unless the range was changed meanwhile (then it is
+ * tried again later).  Content, size and times stay as they are.
  *
  * The writer notes what it journals; a table of a fixed size counts.  One thread does the work.
  */

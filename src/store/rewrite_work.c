@@ -11,7 +11,7 @@
  * are journalled later and lie over.  data_version moves because who copies extents (clone) relies
  * on it: the chunks that it saw may be dead now.
  *
- * Only runs of neighbouring extents with bytes are rewritten; holes and reserved zeros stay.
+ * Only extents with bytes are rewritten; holes and reserved zeros stay.
  */
 #include "store/rewrite_private.h"
 
@@ -24,6 +24,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 #define TICK_MS 1000u
 
@@ -110,9 +111,10 @@ static int store_run(struct rewrite *rewrite, const struct range *range, uint64_
 	return 0;
 }
 
-/* Runs of neighbouring extents with bytes; *saved counts what they were more than one. */
+/* Runs of neighbouring extents with bytes, if they have so many; *before counts those. */
 static int store_runs(struct rewrite *rewrite, const struct range *range,
-		      const struct extent_list *extents, struct record *record, unsigned *saved)
+		      const struct extent_list *extents, size_t extents_min, struct record *record,
+		      unsigned *before)
 {
 	size_t at = 0;
 	int r = 0;
@@ -126,14 +128,55 @@ static int store_runs(struct rewrite *rewrite, const struct range *range,
 			to += extents->rows[at].len;
 			at++;
 		}
-		if (at == first)
+		if (at == first) {
 			at++; /* reserved zeros */
-		else if (at - first > 1) {
+		} else if (at - first >= extents_min) {
 			r = store_run(rewrite, range, from, to, record);
-			*saved += (unsigned)(at - first);
+			*before += (unsigned)(at - first);
 		}
 	}
 	return r;
+}
+
+static int compare_chunks(const void *left, const void *right)
+{
+	const struct extent_row *a = left, *b = right;
+
+	return a->chunk_no < b->chunk_no ? -1 : a->chunk_no > b->chunk_no;
+}
+
+/*
+ * Bytes of chunks that nothing uses, as far as extents of this range alone keep the chunk.  Counts of
+ * references lag behind by what is not applied yet: good enough.
+ */
+static int count_waste(struct rewrite *rewrite, const struct extent_list *extents, uint64_t *waste)
+{
+	AUTO(extent_list) sorted = ROW_LIST_INIT;
+	size_t end;
+	int r = 0;
+
+	*waste = 0;
+	for (size_t i = 0; i < extents->count && r == 0; i++)
+		if (extents->rows[i].chunk_no != 0)
+			r = extent_list_add(&sorted, &extents->rows[i]);
+	if (r < 0 || sorted.count == 0)
+		return r;
+	qsort(sorted.rows, sorted.count, sizeof(sorted.rows[0]), compare_chunks);
+	for (size_t i = 0; i < sorted.count; i = end) {
+		struct chunk_row chunk;
+		uint64_t used = 0;
+
+		for (end = i; end < sorted.count &&
+			      sorted.rows[end].chunk_no == sorted.rows[i].chunk_no; end++)
+			used += sorted.rows[end].len;
+		r = index_get_chunk(rewrite->settings.index, rewrite->reader,
+				    sorted.rows[i].chunk_no, &chunk);
+		if (r < 0 && r != -ENOENT)
+			return r;
+		if (r == 0 && chunk.refs <= end - i && used < chunk.raw_len)
+			*waste += chunk.raw_len - used;
+	}
+	return 0;
 }
 
 /* -ECANCELED: somebody was quicker.  The record is taken. */
@@ -159,17 +202,35 @@ static int range_commit(struct rewrite *rewrite, struct range *range, struct rec
 	return r < 0 ? r : HOOK("rewrite-after");
 }
 
+/* Whether it is worth it, and why. */
+static int range_judge(struct rewrite *rewrite, const struct extent_list *extents, bool *has_many,
+		       bool *has_waste)
+{
+	uint64_t waste, alive = 0;
+	int r = count_waste(rewrite, extents, &waste);
+
+	for (size_t i = 0; i < extents->count; i++)
+		if (extents->rows[i].chunk_no != 0)
+			alive += extents->rows[i].len;
+	*has_many = extents->count > rewrite->extents_min;
+	*has_waste = r == 0 && waste > alive / 2;
+	return r;
+}
+
 static int range_rewrite(struct rewrite *rewrite, struct range *range)
 {
 	AUTO(extent_list) extents = ROW_LIST_INIT;
 	AUTO_PTR(record) record = NULL;
+	bool has_many = false, has_waste = false;
 	uint64_t covered;
-	unsigned saved = 0;
+	unsigned before = 0;
 	int r = index_find_extents(rewrite->settings.index, rewrite->reader, range->row.ino,
 				   range->off, range->end - range->off, REWRITE_LOOKED_MAX, &extents,
 				   &covered);
 
-	if (r < 0 || extents.count <= rewrite->extents_min)
+	if (r == 0)
+		r = range_judge(rewrite, &extents, &has_many, &has_waste);
+	if (r < 0 || (!has_many && !has_waste))
 		return r;
 	range->end = MIN(range->end, covered);
 	r = reader_read(rewrite->settings.reader, rewrite->reader, range->row.ino, range->off,
@@ -179,15 +240,15 @@ static int range_rewrite(struct rewrite *rewrite, struct range *range)
 	record = record_new();
 	if (!record)
 		return -ENOMEM;
-	r = store_runs(rewrite, range, &extents, record, &saved);
-	if (r < 0 || rewrite->pinned_count >= saved)
+	r = store_runs(rewrite, range, &extents, has_waste ? 1 : 2, record, &before);
+	if (r < 0 || (rewrite->pinned_count >= before && !has_waste))
 		return r; /* holes between all of them: nothing to gain */
-	saved -= rewrite->pinned_count;
 	r = range_commit(rewrite, range, STEAL(record));
 	if (r < 0)
 		return r;
 	counter_add(&rewrite_ranges, 1);
-	counter_add(&rewrite_saved, saved);
+	if (before > rewrite->pinned_count)
+		counter_add(&rewrite_saved, before - rewrite->pinned_count);
 	return 0;
 }
 

@@ -107,6 +107,33 @@ Test(rewrite, a_fragmented_range_becomes_few_extents_with_the_same_bytes, .timeo
 	end();
 }
 
+static uint64_t stored_bytes(void)
+{
+	struct index_totals totals;
+	struct gc_report report;
+
+	for (unsigned i = 0; i < 3; i++)
+		cr_assert_eq(store_reclaim(world.store, &report), 0);
+	index_totals(world.store->index, &totals);
+	return totals.chunk_stored_bytes;
+}
+
+Test(rewrite, chunks_of_which_little_is_left_do_not_keep_their_bytes, .timeout = 60)
+{
+	uint64_t before;
+
+	begin();
+	put(0, 4 * MIB);
+	before = stored_bytes();
+	for (unsigned round = 0; round < 8; round++)
+		for (unsigned i = 0; i < 7; i++)
+			put(i * 37 * 16 * PAGE % (4 * MIB - 512 * 1024) + round * 3 * PAGE,
+			    300000);
+	cr_assert_lt(stored_bytes(), before * 2);
+	check_content(4 * MIB);
+	end();
+}
+
 Test(rewrite, few_extents_are_left_alone, .timeout = 60)
 {
 	size_t extents;
