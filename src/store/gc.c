@@ -241,10 +241,14 @@ static void step(struct gc *gc, const char *what, int r)
 
 static void look(struct gc *gc)
 {
+	char blocked_by[sizeof(gc->report.blocked_by)];
+
 	memset(&gc->report, 0, sizeof(gc->report));
 	gc->seen_seq = sequencer_last_seq(gc->settings.sequencer);
 	counter_add(&gc_looks, 1);
 	if (!gc_is_frozen(gc)) {
+		if (gc->is_hurried)
+			gc_ask_all(gc); /* who is away is told below */
 		step(gc, "reading the engine", gc_settle(gc));
 		step(gc, "finding dead chunks", walk(gc, collect));
 		step(gc, "deleting dead chunks", gc_collect_flush(gc));
@@ -259,8 +263,9 @@ static void look(struct gc *gc)
 	}
 	gc->chunk_count = 0;
 	gc->empty_count = gc->doomed_count = gc->sparse_count = 0;
-	if (gc->report.blocked_by[0] == '\0')
-		gc_blocked_by(gc, gc->report.blocked_by);
+	gc_blocked_by(gc, blocked_by); /* says more than "not shipped", which follows from it */
+	if (blocked_by[0])
+		memcpy(gc->report.blocked_by, blocked_by, sizeof(blocked_by));
 	gc->report.ended_sec = clock_wall().sec;
 }
 

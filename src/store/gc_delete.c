@@ -69,8 +69,8 @@ void gc_blocked_by(struct gc *gc, char out[160])
 					facts[i].name);
 }
 
-/* Asks everybody, so that somebody who went away unnoticed is noticed before bytes go elsewhere. */
-static int ask_all(struct gc *gc)
+/* So that somebody who went away unnoticed is noticed before bytes go elsewhere. */
+int gc_ask_all(struct gc *gc)
 {
 	struct provider_facts facts[PROVIDERS_MAX];
 	struct gc_answers *answers;
@@ -519,7 +519,7 @@ int gc_delete_flush(struct gc *gc)
 	if (r < 0)
 		return r;
 	if (batch.copies > 0) { /* as late as possible */
-		r = ask_all(gc);
+		r = gc_ask_all(gc);
 		gc_blocked_by(gc, blocked_by);
 		if (r < 0 && blocked_by[0] == '\0')
 			snprintf(blocked_by, sizeof(blocked_by), "no answer: %s", err_name(r));

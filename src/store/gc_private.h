@@ -134,6 +134,8 @@ int gc_condemn_flush(struct gc *gc);
 int gc_delete_offer(struct gc *gc, const struct shard_row *shard);
 int gc_delete_flush(struct gc *gc);
 void gc_gate_look(struct gc *gc);
+/* Asks every provider whether it is there; the first failure.  Their facts are right afterwards. */
+int gc_ask_all(struct gc *gc);
 /* "" when nothing does. */
 void gc_blocked_by(struct gc *gc, char out[160]);
 
