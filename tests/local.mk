@@ -44,7 +44,7 @@ EXTRA_DIST += tests/lib/run-test.sh $(SCRIPT_TESTS) tests/fuzz/driver.c
 
 # Programs of the tests on real mounts: built with the rest, since `./check e2e` runs those without
 # `make check`.
-noinst_PROGRAMS = bin/e2e/crash_oracle
+noinst_PROGRAMS += bin/e2e/crash_oracle
 bin_e2e_crash_oracle_SOURCES = tests/lib/crash_oracle.c tests/lib/rng.h
 bin_e2e_crash_oracle_LDADD = $(UTIL_LIBS)
 
