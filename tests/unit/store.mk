@@ -139,3 +139,11 @@ bin_unit_rewrite_SOURCES = \
 	tests/unit/store_rewrite.c
 bin_unit_rewrite_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_rewrite_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
+
+STRESS_TESTS += bin/stress/rewrite
+bin_stress_rewrite_SOURCES = \
+	tests/lib/check.h \
+	tests/lib/store_world.c \
+	tests/lib/store_world.h \
+	tests/stress/rewrite_stress.c
+bin_stress_rewrite_LDADD = $(STORE_LIBS)
