@@ -200,6 +200,7 @@ static int sort_out(struct gc *gc, const struct shard_row *shard)
 	if (shard->total_bytes > 0) {
 		if (gc->settings.repack_below > 0)
 			gc_sparse_offer(gc, shard);
+		gc_small_offer(gc, shard);
 		return 0;
 	}
 	if (gc_is_moving(gc, shard->shard_no))
@@ -262,7 +263,7 @@ static void look(struct gc *gc)
 		gc->report.shards_moving = gc->source_count;
 	}
 	gc->chunk_count = 0;
-	gc->empty_count = gc->doomed_count = gc->sparse_count = 0;
+	gc->empty_count = gc->doomed_count = gc->sparse_count = gc->small_count = 0;
 	gc_blocked_by(gc, blocked_by); /* says more than "not shipped", which follows from it */
 	if (blocked_by[0])
 		memcpy(gc->report.blocked_by, blocked_by, sizeof(blocked_by));
@@ -280,8 +281,9 @@ static bool is_due_locked(struct gc *gc, uint64_t last_ms, uint64_t pause_ms)
 	if (gc->is_woken || gc->runs_wanted != gc->runs_done)
 		return true;
 	lock_drop(&gc->lock);
-	has_work = gc->source_count > 0 || gc->report.shards_held > 0 ||
-		   gc->report.shards_blocked > 0 || gc->report.error != 0 ||
+	has_work = gc->source_count > 0 || gc->report.shards_blocked > 0 ||
+		   gc->report.error != 0 || gc->report.ended_sec == 0 ||
+		   (gc->report.shards_held > 0 && clock_wall().sec >= gc->report.held_until_sec) ||
 		   sequencer_last_seq(gc->settings.sequencer) != gc->seen_seq;
 	pressed = gc_is_pressed(gc);
 	lock_take(&gc->lock);

@@ -4,7 +4,7 @@
 
 /*
  * Space that nothing needs any more: dead chunks leave the index, shards that are mostly dead are
- * repacked, empty ones are condemned, held, and deleted provider by provider.
+ * repacked (and many small ones merged in the same way), empty ones are condemned, held, and deleted provider by provider.
  *
  * One thread with a reader of its own.  It looks at all shards when something has changed, at most
  * once in period_ms (sooner while the spool is more than half full), and when gc_run asks.
@@ -28,6 +28,11 @@ struct gc_settings {
 	struct dedup *dedup;
 	uint64_t hold_ms;	/* between condemning a shard that has copies and deleting them */
 	unsigned repack_below;	/* percent of a shard alive under which it is repacked; 0: never */
+	/*
+	 * Shards that are full at this size: those under a quarter of it (sealed when idle, or for an
+	 * fsync) are merged when there are many of one kind.  0: never.
+	 */
+	uint64_t shard_bytes;
 	uint64_t repack_bytes_per_s; /* read for repacking; 0: no limit.  gc_run has none */
 	uint64_t spool_bytes_max; /* of the spool; gc hurries over half of it */
 	uint64_t period_ms;

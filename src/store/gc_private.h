@@ -19,6 +19,7 @@
 #define GC_SOURCES_MAX	  64u	/* shards being repacked */
 #define GC_MOVES_MAX	  65536u /* their chunks */
 #define GC_TARGETS_MAX	  16u	/* shards that the chunks of one go to */
+#define GC_MERGE_MIN	  16u	/* small shards of one class */
 #define GC_FAILED_MAX	  64u	/* shards that could not be read, remembered */
 #define GC_FAILED_PAUSE_MS (60 * 60 * 1000u)
 #define GC_ANSWER_MAX_MS  120000u /* waiting for a provider or for transfer */
@@ -73,6 +74,8 @@ struct gc {
 	size_t move_total;
 	struct gc_sparse sparse[GC_SOURCES_MAX];
 	unsigned sparse_count;
+	struct shard_row small[GC_SOURCES_MAX]; /* the first that were met */
+	unsigned small_count;
 	struct {
 		uint64_t shard_no, until_ms;
 	} failed[GC_FAILED_MAX];
@@ -123,6 +126,7 @@ int gc_is_empty(struct gc *gc, uint64_t shard_no, bool *is_empty);
 /* What one copy would give back, if it is worth it; else 0. */
 uint64_t gc_sparse_gain(const struct gc *gc, const struct shard_row *shard);
 void gc_sparse_offer(struct gc *gc, const struct shard_row *shard);
+void gc_small_offer(struct gc *gc, const struct shard_row *shard);
 int gc_repack(struct gc *gc);	     /* reads what was offered */
 int gc_repack_commit(struct gc *gc); /* moves the chunks whose new place is safe */
 bool gc_is_moving(const struct gc *gc, uint64_t shard_no); /* as source or target */

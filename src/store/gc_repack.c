@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sparse shards.
+ * Sparse shards, and many small ones.
  *
  * A chunk's place changes only to one that is at least as safe: its record is copied into an open
  * shard like new data, without telling the index; when that shard has the copies that the old one
@@ -94,6 +94,40 @@ void gc_sparse_offer(struct gc *gc, const struct shard_row *shard)
 			least = &gc->sparse[i];
 	if (gain > least->gain)
 		*least = (struct gc_sparse){*shard, gain};
+}
+
+/* One that will not grow any more and has its copies.  What a merge makes is larger than what went
+ * into it by GC_MERGE_MIN, so a byte is merged a few times at most. */
+void gc_small_offer(struct gc *gc, const struct shard_row *shard)
+{
+	if (shard->state != SHARD_DURABLE || shard->live_bytes == 0 ||
+	    shard->object_len >= gc->settings.shard_bytes / 4 ||
+	    gc->small_count == GC_SOURCES_MAX || has_failed(gc, shard->shard_no) ||
+	    gc_is_moving(gc, shard->shard_no))
+		return;
+	gc->small[gc->small_count++] = *shard;
+}
+
+static bool is_same_class(const struct shard_row *a, const struct shard_row *b)
+{
+	return a->policy_root == b->policy_root && a->priority == b->priority;
+}
+
+/* Those that have company go the way of sparse ones. */
+static void take_small(struct gc *gc)
+{
+	for (unsigned i = 0; i < gc->small_count && gc->sparse_count < GC_SOURCES_MAX; i++) {
+		unsigned peers = 0;
+		bool is_taken = false;
+
+		for (unsigned k = 0; k < gc->small_count; k++)
+			peers += is_same_class(&gc->small[i], &gc->small[k]);
+		for (unsigned k = 0; k < gc->sparse_count; k++)
+			is_taken |= gc->sparse[k].row.shard_no == gc->small[i].shard_no;
+		if (peers >= GC_MERGE_MIN && !is_taken)
+			gc->sparse[gc->sparse_count++] = (struct gc_sparse){gc->small[i], 0};
+	}
+	gc->small_count = 0;
 }
 
 bool gc_is_moving(const struct gc *gc, uint64_t shard_no)
@@ -268,6 +302,7 @@ int gc_repack(struct gc *gc)
 {
 	int r = 0;
 
+	take_small(gc);
 	for (unsigned i = 0; i < gc->sparse_count && gc->source_count < GC_SOURCES_MAX; i++) {
 		const struct shard_row *shard = &gc->sparse[i].row;
 

@@ -945,6 +945,7 @@ static int start_gc(struct store *store)
 		.dedup = store->priv->dedup,
 		.hold_ms = set->deletion_hold_ms,
 		.repack_below = (unsigned)set->repack_below_count,
+		.shard_bytes = set->shard_size_bytes,
 		.repack_bytes_per_s = set->repack_bandwidth_bytes_per_s,
 		.spool_bytes_max = set->spool_size_bytes,
 		.period_ms = GC_PERIOD_MS,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backends/memory.h"
+#include "store/gc_private.h"
 #include "util/clock.h"
 
 #include <criterion/criterion.h>
@@ -228,6 +229,33 @@ Test(gc, a_small_shard_that_is_alive_is_not_repacked_for_ever, .timeout = 60)
 	}
 	for (unsigned i = 0; i < 3; i++)
 		cr_assert_eq(gc_world_look(&world, false).shards_moving, 0);
+	gc_world_close(&world);
+	gc_world_release(&world);
+}
+
+Test(gc, many_small_shards_become_few, .timeout = 60)
+{
+	struct gc_world world;
+	struct chunk_row rows[GC_MERGE_MIN];
+	unsigned objects;
+
+	gc_world_init(&world);
+	world.settings.shard_bytes = MIB;
+	gc_world_open(&world);
+	for (unsigned i = 0; i < GC_MERGE_MIN; i++) {
+		cr_assert_eq(gc_world_look(&world, false).shards_moving, 0, "%u", i);
+		rows[i] = gc_world_put(&world, 10, i * MIB, i + 1, 1000);
+		gc_world_ship(&world);
+	}
+	gc_world_finish(&world);
+	for (unsigned i = 0; i < GC_MERGE_MIN; i++) {
+		cr_assert_not(gc_world_has_shard(&world, rows[i].shard_no));
+		cr_assert(gc_world_reads(&world, rows[i].chunk_no, i + 1, 1000));
+	}
+	objects = gc_world_objects(&world, 1) + gc_world_objects(&world, 2) +
+		  gc_world_objects(&world, 3);
+	cr_assert_eq(objects, 2);
+	cr_assert_eq(gc_world_look(&world, false).shards_moving, 0, "and that is that");
 	gc_world_close(&world);
 	gc_world_release(&world);
 }
