@@ -147,3 +147,15 @@ bin_stress_rewrite_SOURCES = \
 	tests/lib/store_world.h \
 	tests/stress/rewrite_stress.c
 bin_stress_rewrite_LDADD = $(STORE_LIBS)
+
+UNIT_TESTS += bin/unit/oplog
+bin_unit_oplog_SOURCES = tests/unit/store_oplog.c
+bin_unit_oplog_CPPFLAGS = $(UNIT_CPPFLAGS)
+bin_unit_oplog_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
+EXTRA_DIST += tests/golden/oplog-segment-1 tests/golden/oplog-root-1
+
+FUZZ_TESTS += bin/fuzz/oplog
+bin_fuzz_oplog_SOURCES = tests/fuzz/oplog_fuzz.c $(FUZZ_MAIN)
+bin_fuzz_oplog_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+bin_fuzz_oplog_LDADD = $(STORE_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/oplog
