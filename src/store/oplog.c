@@ -617,7 +617,7 @@ static int load(struct oplog *oplog)
 	if (!oplog->needs_snapshot)
 		load_covered(oplog);
 	oplog->next_first = oplog->upto + 1;
-	oplog->opened_upto = oplog->upto;
+	oplog->opened_upto = oplog->needs_snapshot ? 0 : oplog->upto;
 	return 0;
 }
 

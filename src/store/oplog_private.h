@@ -74,6 +74,7 @@ struct oplog_lane {
 	struct oplog_files remote; /* what it has, sorted; valid if is_listed */
 	bool is_listed, is_failing;
 	uint64_t pruned_generation; /* oplog->lock */
+	bool is_judged; /* since it came */
 	bool was_judged;
 	uint64_t pause_ms;
 };

@@ -186,7 +186,7 @@ static void judge(struct oplog_lane *lane, uint64_t upto)
 			 "provider=%s generation=%" PRIu64 " newest=%" PRIu64
 			 " next=\"it is brought up\"", lane->name, newest, upto);
 	}
-	lane->was_judged = true;
+	lane->is_judged = lane->was_judged = true;
 }
 
 /* ---- deleting ---- */
@@ -277,7 +277,8 @@ static int bring_up(struct oplog_lane *lane, const struct oplog_files *files, ui
 		r = oplog_list(lane->backend, lane, &lane->remote, why);
 		if (r < 0)
 			return r;
-		judge(lane, upto);
+		if (!lane->is_judged)
+			judge(lane, upto);
 		lane->is_listed = true;
 	}
 	if (lane->is_fenced)
@@ -353,7 +354,7 @@ static bool lane_rest(struct oplog_lane *lane)
 		transfer_backend(oplog->transfer, lane->no, &is_present);
 		if (is_present != lane->is_present) {
 			lane->is_present = is_present;
-			lane->is_listed = false; /* what it has now is to be seen */
+			lane->is_listed = lane->is_judged = false; /* it may have changed */
 			lane->pause_ms = 0;
 			cond_wake_all(&oplog->changed);
 		}
