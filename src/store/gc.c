@@ -23,6 +23,7 @@
 #include <string.h>
 
 #define TICK_MS	     1000u
+#define RELOCATE_MS  200u /* between looks whether the new shards have their copies */
 #define PRESSED_MS   10000u /* between looks while the spool is more than half full */
 #define LOOK_SHARE   20u    /* a look may take one part in so many of the time */
 
@@ -270,6 +271,54 @@ static void look(struct gc *gc)
 	gc->report.ended_sec = clock_wall().sec;
 }
 
+/* ---- chunks that go to another class ---- */
+
+static void relocate_step(struct gc *gc)
+{
+	bool is_new;
+
+	lock_take(&gc->lock);
+	is_new = gc->relocation.is_asked && !gc->relocation.is_read;
+	lock_drop(&gc->lock);
+	step(gc, "reading the engine", gc_settle(gc));
+	if (is_new)
+		step(gc, "reading chunks for another class", gc_relocate_read(gc));
+	step(gc, "moving chunks", gc_repack_commit(gc));
+	lock_take(&gc->lock);
+	gc->relocation.is_read = true;
+	if (!gc_is_relocating(gc)) {
+		gc->relocation.is_asked = false;
+		cond_wake_all(&gc->looked);
+	}
+	lock_drop(&gc->lock);
+}
+
+int gc_relocate(struct gc *gc, const struct shard_class *class, const uint64_t *chunk_nos,
+		size_t count)
+{
+	LOCK_SCOPE(&gc->lock);
+
+	if (gc->relocation.is_asked)
+		return -EBUSY;
+	gc->relocation.class = *class;
+	gc->relocation.count = MIN(count, (size_t)GC_RELOCATE_MAX);
+	memcpy(gc->relocation.chunks, chunk_nos,
+	       gc->relocation.count * sizeof(gc->relocation.chunks[0]));
+	gc->relocation.is_read = false;
+	gc->relocation.is_asked = true;
+	cond_wake_all(&gc->wake);
+	return 0;
+}
+
+int gc_relocate_wait(struct gc *gc, uint64_t ms)
+{
+	LOCK_SCOPE(&gc->lock);
+
+	if (gc->relocation.is_asked && !gc->is_stopping)
+		cond_wait_ms(&gc->looked, &gc->lock, ms);
+	return !gc->relocation.is_asked;
+}
+
 /* ---- the thread ---- */
 
 /* Lock held, and dropped. */
@@ -299,9 +348,15 @@ static void *gc_main(void *arg)
 	while (!gc->is_stopping) {
 		uint64_t run, start;
 
+		if (gc->relocation.is_asked && !gc->is_frozen) {
+			lock_drop(&gc->lock);
+			relocate_step(gc);
+			lock_take(&gc->lock);
+		}
 		if (!is_due_locked(gc, last_ms, pause_ms)) {
 			if (!gc->is_stopping)
-				cond_wait_ms(&gc->wake, &gc->lock, TICK_MS);
+				cond_wait_ms(&gc->wake, &gc->lock,
+					     gc->relocation.is_asked ? RELOCATE_MS : TICK_MS);
 			continue;
 		}
 		run = gc->runs_wanted;

@@ -90,6 +90,20 @@ void gc_freeze(struct gc *gc, bool is_frozen);
 int gc_run(struct gc *gc, struct gc_report *out);
 void gc_status(struct gc *gc, struct gc_report *out); /* of the last look; any thread */
 
+/*
+ * Chunks of live files that are to lie in shards of another class (store/converge.h).  They are
+ * read, appended and moved like those of a sparse shard, within the same limits; what cannot be
+ * moved now stays where it is, so ask the index and try again.
+ *
+ * gc_relocate - begins it; chunk_nos is copied, 1 .. GC_RELOCATE_MAX of them.  -EBUSY: another one
+ * is under way.  One thread.
+ * gc_relocate_wait - 1: nothing is under way; 0: ms passed, or gc stops.
+ */
+#define GC_RELOCATE_MAX 2048u
+int gc_relocate(struct gc *gc, const struct shard_class *class, const uint64_t *chunk_nos,
+		size_t count);
+int gc_relocate_wait(struct gc *gc, uint64_t ms);
+
 struct gc_candidate {
 	uint64_t shard_no;
 	const char *reason;   /* "condemned", "empty", "sparse" */

@@ -39,6 +39,7 @@ struct gc_source {
 	size_t move_count, move_capacity;
 	uint64_t targets[GC_TARGETS_MAX];
 	unsigned target_count;
+	bool is_relocation; /* only some of its chunks, for another class */
 };
 
 struct gc_sparse { /* a candidate for repacking */
@@ -58,11 +59,17 @@ struct gc {
 	struct aead_ctx *aead;
 	pthread_t thread;
 
-	struct lock lock; /* LOCK_KEEPER: guards the next eight */
+	struct lock lock; /* LOCK_KEEPER: guards the next nine */
 	struct cond wake, looked;
 	bool is_stopping, is_woken, is_frozen;
 	uint64_t runs_wanted, runs_done;
 	struct gc_report last;
+	struct gc_relocation {
+		bool is_asked, is_read;
+		struct shard_class class;
+		uint64_t chunks[GC_RELOCATE_MAX]; /* gc's while asked and not read */
+		size_t count;
+	} relocation;
 
 	struct gc_report report; /* of the look at hand */
 	bool is_hurried;	 /* gc_run waits for it */
@@ -131,6 +138,8 @@ int gc_repack(struct gc *gc);	     /* reads what was offered */
 int gc_repack_commit(struct gc *gc); /* moves the chunks whose new place is safe */
 bool gc_is_moving(const struct gc *gc, uint64_t shard_no); /* as source or target */
 void gc_repack_release(struct gc *gc);
+int gc_relocate_read(struct gc *gc);	    /* what gc->relocation names */
+bool gc_is_relocating(const struct gc *gc); /* some of it waits for its copies */
 
 /* gc_delete.c */
 int gc_condemn_offer(struct gc *gc, const struct shard_row *shard);

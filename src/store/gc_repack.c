@@ -298,6 +298,82 @@ static int repack_one(struct gc *gc, const struct shard_row *shard)
 	return r;
 }
 
+/* The source for some chunks of a shard; NULL in *out when that shard is being repacked. */
+static int relocation_of(struct gc *gc, uint64_t shard_no, struct gc_source **out)
+{
+	struct gc_source *source;
+
+	*out = NULL;
+	list_for_each(pos, &gc->sources) {
+		source = container_of(pos, struct gc_source, link);
+		if (source->shard_no == shard_no && source->is_relocation) {
+			*out = source;
+			return 0;
+		}
+	}
+	if (gc_is_moving(gc, shard_no) || gc->source_count >= GC_SOURCES_MAX)
+		return 0;
+	source = mem_alloc(sizeof(*source));
+	if (!source)
+		return -ENOMEM;
+	source->shard_no = shard_no;
+	source->started_ms = clock_mono_ms();
+	source->is_relocation = true;
+	list_push_back(&gc->sources, &source->link);
+	gc->source_count++;
+	*out = source;
+	return 0;
+}
+
+static int relocate_one(struct gc *gc, uint64_t chunk_no)
+{
+	struct gc_source *source;
+	struct chunk_row row;
+	int r = index_get_chunk(gc->settings.index, gc->reader, chunk_no, &row);
+
+	if (r < 0 || gc->move_total >= GC_MOVES_MAX)
+		return r == -ENOENT ? 0 : r;
+	r = relocation_of(gc, row.shard_no, &source);
+	if (r < 0 || !source)
+		return r;
+	if (!throttle(gc, row.stored_len))
+		return -ECANCELED;
+	r = copy_record(gc, source, &gc->relocation.class, chunk_no);
+	if (r == -EOVERFLOW) { /* this source has all the targets that it may have */
+		source->move_count--;
+		gc->move_total--;
+		r = 0;
+	}
+	return r == -EIO || r == -EBADMSG ? 0 : r; /* named by the reader */
+}
+
+/* Then the shards that took them are closed, so that copies are made now. */
+int gc_relocate_read(struct gc *gc)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < gc->relocation.count && r == 0; i++)
+		r = gc_is_stopping(gc) ? -ECANCELED
+				       : relocate_one(gc, gc->relocation.chunks[i]);
+	list_for_each(pos, &gc->sources) {
+		struct gc_source *source = container_of(pos, struct gc_source, link);
+
+		if (source->move_count == 0)
+			source_free(gc, source);
+	}
+	if (r == 0 && gc_is_relocating(gc))
+		r = spool_seal_all(gc->settings.spool, gc->relocation.class.policy_root);
+	return r == -ECANCELED ? 0 : r;
+}
+
+bool gc_is_relocating(const struct gc *gc)
+{
+	for (const struct list *pos = gc->sources.next; pos != &gc->sources; pos = pos->next)
+		if (container_of(pos, const struct gc_source, link)->is_relocation)
+			return true;
+	return false;
+}
+
 int gc_repack(struct gc *gc)
 {
 	int r = 0;
@@ -433,7 +509,7 @@ int gc_repack_commit(struct gc *gc)
 
 			r = moved < 0 ? moved : r;
 		}
-		if (r > 0)
+		if (r > 0 && !source->is_relocation)
 			counter_add(&gc_repacks, 1);
 		source_free(gc, source); /* what failed is read again */
 		if (r < 0 && r != -ENOENT)

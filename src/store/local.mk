@@ -12,6 +12,8 @@ lib_store_a_SOURCES = \
 	src/store/check.c \
 	src/store/chunk.c \
 	src/store/chunk.h \
+	src/store/converge.c \
+	src/store/converge.h \
 	src/store/copies.c \
 	src/store/dedup.c \
 	src/store/dedup.h \

@@ -15,6 +15,7 @@
 #include "store/names.h"
 
 #include "store/acl.h"
+#include "store/store_private.h"
 #include "util/log.h"
 
 #include <dirent.h>
@@ -680,6 +681,37 @@ static void move_row(struct inode_row *row, const struct inode *to, struct wall_
 		row->policy_root = to->row.policy_root;
 }
 
+/* Whether what is below the inode, or the data of a file, may belong to another policy now. */
+static bool has_to_converge(struct store *store, const struct rename_set *set,
+			    const struct inode *inode, const struct inode *from,
+			    const struct inode *to)
+{
+	const struct inode_row *row = NULL;
+
+	for (unsigned i = 0; i < set->count; i++)
+		if (set->inodes[i] == inode)
+			row = &set->rows[i];
+	if (!row || from == to || !(S_ISDIR(row->mode) || (S_ISREG(row->mode) && row->size > 0)))
+		return false;
+	return row->policy_root != inode->row.policy_root ||
+	       converge_is_pending(store->priv->converge);
+}
+
+static int submit_rename(struct store *store, struct record *record, const struct rename_set *set,
+			 const uint64_t *inos, unsigned count)
+{
+	int r = count > 0 ? converge_begin(store->priv->converge, record, inos, count) : 0;
+
+	if (r < 0) {
+		record_free(record);
+		return r;
+	}
+	r = submit_rows(store, record, set->inodes, set->rows, set->count);
+	if (count > 0)
+		converge_end(store->priv->converge, r == 0);
+	return r;
+}
+
 static int rename_locked(struct store *store, const struct place *old, const struct place *new,
 			 unsigned flags, struct inode **busy)
 {
@@ -687,7 +719,8 @@ static int rename_locked(struct store *store, const struct place *old, const str
 	struct rename_set set = {.count = 0};
 	struct wall_time now = clock_wall();
 	bool is_exchange = flags & RENAME_EXCHANGE;
-	uint64_t cookie = new->row.cookie;
+	uint64_t cookie = new->row.cookie, moved[2];
+	unsigned moved_count = 0;
 	struct inode_row *row;
 	int r = check_rename_locked(old, new, flags, busy);
 
@@ -727,7 +760,11 @@ static int rename_locked(struct store *store, const struct place *old, const str
 	for (unsigned i = 0; i < set.count; i++)
 		if (!new->is_there || is_exchange || set.inodes[i] != new->inode)
 			record_put_inode(record, &set.rows[i]);
-	return submit_rows(store, STEAL(record), set.inodes, set.rows, set.count);
+	if (has_to_converge(store, &set, old->inode, old->dir, new->dir))
+		moved[moved_count++] = old->inode->row.ino;
+	if (is_exchange && has_to_converge(store, &set, new->inode, new->dir, old->dir))
+		moved[moved_count++] = new->inode->row.ino;
+	return submit_rename(store, STEAL(record), &set, moved, moved_count);
 }
 
 static int rename_once(struct store *store, struct index_reader *reader, struct place *old,

@@ -406,3 +406,10 @@ int policy_check(const struct policy *policy, const struct provider_facts *provi
 		return 0;
 	return -EDOM;
 }
+
+bool policy_covers(const struct policy *have, const struct policy *want)
+{
+	return have->copies >= want->copies && have->vendors >= want->vendors &&
+	       have->regions >= want->regions && have->region_loss >= want->region_loss &&
+	       have->vendors_in_two_regions >= want->vendors_in_two_regions;
+}

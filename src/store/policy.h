@@ -46,6 +46,8 @@ int policy_parse(const char *text, struct policy *out, struct buf *why);
 unsigned policy_ack_copies(const struct policy *policy);
 /* Whether `only` and `not` let this provider hold copies. */
 bool policy_allows(const struct policy *policy, const char *provider_name);
+/* Whether what satisfies `have` satisfies the goal of `want` as well; only and not are no part of it. */
+bool policy_covers(const struct policy *have, const struct policy *want);
 /* Canonical text: equal policies print alike; parse(print(p)) == p. */
 int policy_print(const struct policy *policy, char out[POLICY_TEXT_SIZE]); /* 0 */
 const char *policy_ack_name(enum policy_ack ack);

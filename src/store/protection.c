@@ -64,9 +64,15 @@ int store_protection(struct store *store, struct index_reader *reader, struct in
 	uint64_t shard_nos[SHARDS_PAGE], after = 0;
 	unsigned fact_count = transfer_facts(store->transfer, facts, CONFIG_PROVIDERS_MAX);
 	struct policy policy;
+	bool is_pending;
 	size_t count;
 	int r;
 
+	/* before all else: what ends meanwhile counts as pending */
+	r = converge_touches(store->priv->converge, reader, inode->row.ino, inode_is_dir(inode),
+			     &is_pending);
+	if (r < 0)
+		return r;
 	answer.as_of_seq = sequencer_last_seq(store->sequencer);
 	r = sequencer_wait_applied(store->sequencer, answer.as_of_seq);
 	if (r < 0)
@@ -87,6 +93,8 @@ int store_protection(struct store *store, struct index_reader *reader, struct in
 		answer.verified_sec = 0;
 		answer.copies_have = answer.copies_want = policy.copies;
 	}
+	if (is_pending)
+		answer.worst = MAX(answer.worst, PROTECTION_REPLICATING);
 	if (inode_is_regular(inode)) {
 		if (is_dirty(inode))
 			answer.worst = MAX(answer.worst, PROTECTION_LOCAL);

@@ -1021,6 +1021,9 @@ static int recover_and_start(struct store *store, struct buf *why)
 	r = start_gc(store);
 	if (r < 0)
 		return r;
+	r = converge_start(store, &store->priv->converge);
+	if (r < 0)
+		return r;
 	return reclaim_start(store->index, store->sequencer, store->inodes, &store->priv->reclaim);
 }
 
@@ -1119,6 +1122,7 @@ int store_close(struct store *store)
 	if (!store)
 		return 0;
 	priv = store->priv;
+	converge_stop(priv->converge);
 	rewrite_stop(priv->rewrite);
 	if (store->writer)
 		r = writer_stop(store->writer);
@@ -1149,6 +1153,7 @@ int store_close(struct store *store)
 		list_remove(pos);
 		mem_free(container_of(pos, struct release, link));
 	}
+	converge_free(priv->converge);
 	dedup_free(priv->dedup);
 	policies_free(priv->policies);
 	inode_table_free(store->inodes);
@@ -1186,13 +1191,60 @@ bool store_push(struct store *store, uint64_t seq)
 	return oplog_push(store->priv->oplog, seq, 0);
 }
 
+/*
+ * The directory is locked; row NULL: its policy goes.  Memory is first, so that converge, which the
+ * record sets going, sees the new one.  What has no policy of its own any more gets that of the
+ * directory above from converge, this directory included.
+ */
+static int change_policy_locked(struct store *store, struct inode *dir,
+				const struct policy_row *row, const struct policy *policy)
+{
+	struct policies *policies = store->priv->policies;
+	uint64_t ino = dir->row.ino, seq;
+	bool had_one = policies_has(policies, ino);
+	struct inode_row now = dir->row;
+	struct record *record = record_new();
+	struct policy old;
+	int r = record ? 0 : -ENOMEM;
+
+	policies_get(policies, ino, &old);
+	if (r == 0 && row)
+		r = policies_set(policies, ino, policy);
+	if (r < 0) {
+		record_free(record);
+		return r;
+	}
+	if (row) {
+		now.policy_root = ino;
+		record_put_policy(record, row);
+		record_put_inode(record, &now);
+	} else {
+		policies_remove(policies, ino);
+		record_del_policy(record, ino);
+	}
+	r = converge_begin(store->priv->converge, record, &ino, 1);
+	if (r == 0) {
+		r = sequencer_submit(store->sequencer, record, &seq);
+		converge_end(store->priv->converge, r == 0);
+	} else {
+		record_free(record);
+	}
+	if (r == 0) {
+		inode_set_row(dir, &now);
+		dir->last_seq = seq;
+	} else if (had_one) {
+		policies_set(policies, ino, &old);
+	} else {
+		policies_remove(policies, ino);
+	}
+	return r;
+}
+
 int store_set_policy(struct store *store, struct inode *dir, const char *text, struct buf *why)
 {
 	struct provider_facts facts[CONFIG_PROVIDERS_MAX];
 	struct policy_row row = {.root = dir->row.ino};
 	struct policy policy;
-	struct record *record;
-	uint64_t seq;
 	unsigned count;
 	int r;
 
@@ -1215,27 +1267,11 @@ int store_set_policy(struct store *store, struct inode *dir, const char *text, s
 		buf_printf(why, "the root always has a policy: set another one");
 		return -EINVAL;
 	}
-	record = record_new();
-	if (!record)
-		return -ENOMEM;
 	lock_take(&dir->lock);
-	if (text) {
-		record_put_policy(record, &row);
-		dir->row.policy_root = dir->row.ino;
-		record_put_inode(record, &dir->row);
-	} else {
-		record_del_policy(record, dir->row.ino);
-	}
-	r = sequencer_submit(store->sequencer, record, &seq);
-	if (r == 0)
-		dir->last_seq = seq;
+	r = change_policy_locked(store, dir, text ? &row : NULL, &policy);
 	lock_drop(&dir->lock);
 	if (r < 0)
 		return r;
-	if (text)
-		r = policies_set(store->priv->policies, row.root, &policy);
-	else
-		policies_remove(store->priv->policies, row.root);
 	transfer_policy_changed(store->transfer, row.root);
 	return r;
 }

@@ -7,6 +7,7 @@
 #include "codec/chunker.h"
 #include "store/ack.h"
 #include "store/cache.h"
+#include "store/converge.h"
 #include "store/gc.h"
 #include "store/oplog.h"
 #include "store/policies.h"
@@ -23,7 +24,8 @@ struct store_private {
 	struct chunker *chunker;
 	struct policies *policies;
 	struct reclaim *reclaim;
-	struct gc *gc; /* NULL in fsck, as the next */
+	struct gc *gc; /* NULL in fsck */
+	struct converge *converge; /* NULL in fsck */
 	struct rewrite *rewrite;
 	struct oplog *oplog;
 	struct ack *ack;

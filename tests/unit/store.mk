@@ -159,3 +159,15 @@ bin_fuzz_oplog_SOURCES = tests/fuzz/oplog_fuzz.c $(FUZZ_MAIN)
 bin_fuzz_oplog_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
 bin_fuzz_oplog_LDADD = $(STORE_LIBS)
 EXTRA_DIST += tests/fuzz/corpus/oplog
+
+# Policies that change, over a whole store.
+UNIT_TESTS += bin/unit/converge
+bin_unit_converge_SOURCES = \
+	tests/lib/check.h \
+	tests/lib/hooks.c \
+	tests/lib/hooks.h \
+	tests/lib/store_world.c \
+	tests/lib/store_world.h \
+	tests/unit/store_converge.c
+bin_unit_converge_CPPFLAGS = $(UNIT_CPPFLAGS)
+bin_unit_converge_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
