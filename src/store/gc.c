@@ -280,9 +280,10 @@ static void relocate_step(struct gc *gc)
 	lock_take(&gc->lock);
 	is_new = gc->relocation.is_asked && !gc->relocation.is_read;
 	lock_drop(&gc->lock);
-	step(gc, "reading the engine", gc_settle(gc));
-	if (is_new)
+	if (is_new) {
+		step(gc, "reading the engine", gc_settle(gc));
 		step(gc, "reading chunks for another class", gc_relocate_read(gc));
+	}
 	step(gc, "moving chunks", gc_repack_commit(gc));
 	lock_take(&gc->lock);
 	gc->relocation.is_read = true;

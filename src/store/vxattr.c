@@ -235,7 +235,7 @@ static int set_policy(struct store *store, struct index_reader *reader, struct i
 	(void)reader;
 	if (!inode_is_dir(inode))
 		return -ENOTDIR;
-	if (value.len >= sizeof(text) || memchr(value.ptr, 0, value.len))
+	if (value.len >= sizeof(text) || (value.len > 0 && memchr(value.ptr, 0, value.len)))
 		return -EINVAL;
 	if (value.len == 0)
 		return store_set_policy(store, inode, NULL, why);
