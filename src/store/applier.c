@@ -35,9 +35,13 @@ void applier_kick_locked(struct sequencer *s)
 
 void applier_checkpoint(struct sequencer *s)
 {
-	int r = index_checkpoint(s->set.index);
+	int r = HOOK("index-checkpoint-before");
 	uint64_t limit;
 
+	if (r == 0)
+		r = index_checkpoint(s->set.index);
+	if (r == 0)
+		r = HOOK("index-checkpoint-after");
 	if (r < 0) {
 		log_warn("index-checkpoint-failed", "error=%s next=\"tried again\"", err_name(r));
 		return;
