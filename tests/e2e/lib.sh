@@ -139,7 +139,7 @@ fs_pid() {
 	return 1
 }
 pid_is_gone() {
-	[ ! -d "/proc/$1" ] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status"
+	! grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status" 2>/dev/null
 }
 fs_umount() {
 	local pid dir=${1:-$MNT}
