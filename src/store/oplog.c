@@ -455,15 +455,13 @@ void oplog_status(struct oplog *oplog, struct oplog_status *out)
 	LOCK_SCOPE(&oplog->lock);
 	status.noted_seq = oplog->noted;
 	status.sealed_seq = oplog->upto;
-	status.shipped_seq = oplog->noted;
+	status.shipped_seq = oplog->lane_count > 0 ? oplog->noted : 0;
 	for (unsigned i = 0; i < oplog->lane_count; i++) {
 		const struct oplog_lane *lane = &oplog->lanes[i];
 		uint64_t seq = oplog_lane_seq_locked(oplog, lane);
 
-		if (!lane->is_present)
-			continue;
 		status.shipped_seq = MIN(status.shipped_seq, seq);
-		status.behind += seq < oplog->noted;
+		status.behind += lane->is_present && seq < oplog->noted;
 	}
 	*out = status;
 }
@@ -672,12 +670,16 @@ int oplog_start(struct oplog *oplog, struct transfer *transfer)
 {
 	int r = index_reader_open(oplog->set.index, &oplog->reader);
 
+	lock_take(&oplog->lock);
 	oplog->transfer = transfer;
 	oplog->is_running = true;
+	lock_drop(&oplog->lock);
 	if (r == 0)
 		r = thread_start(&oplog->thread, "oplog", maker_run, oplog);
 	if (r < 0) {
+		lock_take(&oplog->lock);
 		oplog->is_running = false;
+		lock_drop(&oplog->lock);
 		index_reader_close(oplog->reader);
 		oplog->reader = NULL;
 		return r;
@@ -708,7 +710,7 @@ int oplog_stop(struct oplog *oplog, uint64_t wait_ms)
 	bool is_settled;
 
 	oplog_cancel_waiters(oplog);
-	if (!oplog || !oplog->is_running)
+	if (!oplog || !oplog->is_running) /* nobody starts it any more */
 		return 0;
 	lock_take(&oplog->lock);
 	oplog->is_flushing_all = true;

@@ -75,10 +75,10 @@ int oplog_stop(struct oplog *oplog, uint64_t wait_ms);
 int oplog_make_first(struct oplog *oplog, struct backend *const *backends, size_t count,
 		     struct buf *why);
 
-/* For status.  lag: milliseconds that the oldest change has waited to be sent everywhere; 0: none. */
+/* For status, and for whoever deletes what an older state may need. */
 struct oplog_status {
 	uint64_t noted_seq, sealed_seq;
-	uint64_t shipped_seq; /* at every present provider */
+	uint64_t shipped_seq; /* at every provider, as last seen of those that are away */
 	unsigned behind;      /* present providers that lack something */
 };
 void oplog_status(struct oplog *oplog, struct oplog_status *out);

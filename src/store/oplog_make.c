@@ -141,13 +141,19 @@ static int add_part(struct snapshot *snapshot)
 	return oplog_files_add(&snapshot->files, &file);
 }
 
+static bool is_ending(struct oplog *oplog)
+{
+	LOCK_SCOPE(&oplog->lock);
+	return oplog->is_ending;
+}
+
 static int add_rows(void *ctx, const struct record *record)
 {
 	struct snapshot *snapshot = ctx;
 	int r = wire_put_blob(&snapshot->rows, buf_bytes(&record->changes));
 
 	snapshot->name.last = snapshot->root.txn = record->seq;
-	if (r == 0 && snapshot->oplog->is_ending)
+	if (r == 0 && is_ending(snapshot->oplog))
 		return -ECANCELED;
 	return r == 0 && snapshot->rows.len >= PART_BYTES ? add_part(snapshot) : r;
 }

@@ -354,7 +354,9 @@ static bool lane_rest(struct oplog_lane *lane)
 		transfer_backend(oplog->transfer, lane->no, &is_present);
 		if (is_present != lane->is_present) {
 			lane->is_present = is_present;
-			lane->is_listed = lane->is_judged = false; /* it may have changed */
+			/* it may have changed */
+			lane->is_listed = lane->is_judged = false;
+			lane->shipped_generation = 0;
 			lane->pause_ms = 0;
 			cond_wake_all(&oplog->changed);
 		}
@@ -391,9 +393,12 @@ int oplog_lanes_start(struct oplog *oplog)
 {
 	unsigned count = transfer_provider_count(oplog->transfer);
 
-	oplog->lanes = mem_alloc_array(MAX(count, 1u), sizeof(*oplog->lanes));
-	if (!oplog->lanes)
+	struct oplog_lane *lanes = mem_alloc_array(MAX(count, 1u), sizeof(*lanes));
+
+	if (!lanes)
 		return -ENOMEM;
+	lock_take(&oplog->lock); /* others look at them from now on */
+	oplog->lanes = lanes;
 	for (unsigned i = 0; i < count; i++) {
 		struct oplog_lane *lane = &oplog->lanes[oplog->lane_count];
 		bool is_present;
@@ -408,6 +413,7 @@ int oplog_lanes_start(struct oplog *oplog)
 		lane->name = backend_name(lane->backend);
 		oplog->lane_count++;
 	}
+	lock_drop(&oplog->lock);
 	for (unsigned i = 0; i < oplog->lane_count; i++) {
 		int r = thread_start(&oplog->lanes[i].thread, "oplog-send", lane_run,
 				     &oplog->lanes[i]);
@@ -436,7 +442,9 @@ void oplog_lanes_join(struct oplog *oplog)
 		cond_release(&oplog->lanes[i].req_done);
 		lock_release(&oplog->lanes[i].req_lock);
 	}
+	lock_take(&oplog->lock);
 	mem_free(oplog->lanes);
 	oplog->lanes = NULL;
 	oplog->lane_count = 0;
+	lock_drop(&oplog->lock);
 }

@@ -84,13 +84,14 @@ eventually 60 same_newest
 recovered_is tertiary "$TMPDIR/source"
 
 # Killed at each of its steps, again and again.
-place=0
+place=0 killed=0
 for hook in oplog-segment-before oplog-segment-after oplog-put-before oplog-snapshot-before \
 	oplog-snapshot-after index-apply-after oplog-segment-after oplog-put-before; do
 	place=$((place + 1))
 	hooks "kill $hook $place"
 	write_some 100 >/dev/null 2>&1 || true
 	timeout 20 shardctl wait "$MNT" >/dev/null 2>&1 || true
+	! hook_killed "$hook" || killed=$((killed + 1))
 	hooks
 	if pid=$(fs_pid); then
 		kill -9 "$pid"
@@ -101,6 +102,9 @@ for hook in oplog-segment-before oplog-segment-after oplog-put-before oplog-snap
 	rsync -a --checksum --delete "$TMPDIR/source/" "$MNT/tree/"
 	shardctl wait "$MNT" >/dev/null
 done
+if grep -q '^#define SHARDFS_TEST_HOOKS' "$SHARDFS_BUILDDIR/config.h"; then
+	[ "$killed" -ge 4 ] || die "only $killed of the kills happened"
+fi
 fs_kill
 recovered_is primary "$TMPDIR/source"
 fs_mount
