@@ -75,6 +75,27 @@ cmp "$TMPDIR/model" "$MNT/file"
 diff -r "$SHARDFS_SRCDIR/src" "$MNT/other/src"
 [ "$(shardctl --json cleanup run --dry-run | value candidate_count)" = 0 ]
 
+# Reclaiming was no loss to any provider's own history: each gives all of it back alone.
+shardctl wait "$MNT" >/dev/null
+fs_kill
+for name in primary tertiary; do
+	cp -a "$FS/providers/$name" "$TMPDIR/only"
+	mkdir -p "$TMPDIR/mnt-$name"
+	printf 'home: %s\npassphrase_file: %s\nproviders:\n  - name: %s\n    type: dir\n    role: %s\n    region: %s\n    path: %s\n' \
+		"$TMPDIR/new" "$FS/passphrase" "$name" "$name" "$name-region" "$TMPDIR/only" \
+		>"$TMPDIR/recover.yaml"
+	mv "$FS/providers" "$FS/providers.away"
+	shardfs-recover "$TMPDIR/recover.yaml"
+	shardfs "$TMPDIR/recover.yaml" "$TMPDIR/mnt-$name"
+	cmp "$TMPDIR/model" "$TMPDIR/mnt-$name/file"
+	diff -r "$SHARDFS_SRCDIR/src" "$TMPDIR/mnt-$name/other/src"
+	fs_umount "$TMPDIR/mnt-$name"
+	rm -rf "$TMPDIR/new" "$TMPDIR/only"
+	mv "$FS/providers.away" "$FS/providers"
+done
+fs_mount
+cmp "$TMPDIR/model" "$MNT/file"
+
 fs_umount
 fsck.shardfs --deep "$CONF"
 rm -rf "$FS/cache"
