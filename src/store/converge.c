@@ -466,7 +466,7 @@ static int judge_shard(struct converge *converge, uint64_t shard_no, uint64_t ro
 
 static int offer_chunk(struct converge *converge, uint64_t chunk_no, uint64_t root)
 {
-	struct verdict *verdict;
+	struct verdict *verdict = NULL;
 	struct chunk_row row;
 	int r;
 
@@ -655,7 +655,7 @@ static int walk_frames(struct converge *converge)
 /* From the entry at hand down; is_data says which walk.  -ENOENT: it is gone. */
 static int walk(struct converge *converge)
 {
-	uint64_t ino = converge->entry.ino == EVERYTHING ? INO_ROOT : converge->entry.ino, root;
+	uint64_t ino = converge->entry.ino == EVERYTHING ? INO_ROOT : converge->entry.ino, root = 0;
 	struct inode_row row;
 	int r = index_get_inode(converge->store->index, converge->reader, ino, &row);
 

@@ -4,7 +4,8 @@
 
 /*
  * Space that nothing needs any more: dead chunks leave the index, shards that are mostly dead are
- * repacked (and many small ones merged in the same way), empty ones are condemned, held, and deleted provider by provider.
+ * repacked (and many small ones merged in the same way), empty ones are condemned, held, and
+ * deleted provider by provider.
  *
  * One thread with a reader of its own.  It looks at all shards when something has changed, at most
  * once in period_ms (sooner while the spool is more than half full), and when gc_run asks.
