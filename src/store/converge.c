@@ -43,6 +43,7 @@
 #define BATCH_BYTES    (64 * MIB) /* moved at once */
 #define VERDICTS       256u
 #define WAIT_MS	       500u
+#define FAILED_MS      1000u
 #define PAUSE_MIN_MS   500u
 #define PAUSE_MAX_MS   60000u
 #define ANCESTORS_MAX  65536u
@@ -803,10 +804,17 @@ static void *converge_main(void *arg)
 			pause_ms = 0;
 			continue;
 		}
+		if (converge->is_stopping)
+			break;
+		if (r < 0) {
+			cond_wait_ms(&converge->wake, &converge->lock, FAILED_MS);
+			continue;
+		}
 		/* the first look after data was moved is at once: mostly nothing is left */
-		if (pause_ms > 0 && !converge->is_stopping)
-			cond_wait_ms(&converge->wake, &converge->lock, pause_ms);
-		pause_ms = MIN(MAX(pause_ms * 2, (uint64_t)PAUSE_MIN_MS), (uint64_t)PAUSE_MAX_MS);
+		if (pause_ms == 0)
+			pause_ms = PAUSE_MIN_MS;
+		else if (cond_wait_ms(&converge->wake, &converge->lock, pause_ms) < 0)
+			pause_ms = MIN(pause_ms * 2, (uint64_t)PAUSE_MAX_MS);
 	}
 	lock_drop(&converge->lock);
 	return NULL;
