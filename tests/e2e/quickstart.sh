@@ -54,6 +54,9 @@ fs_umount
 quickstart "$MNT" >"$TMPDIR/said"
 grep -q 'Mounted the file system' "$TMPDIR/said"
 diff -r "$SHARDFS_SRCDIR/src" "$MNT/src"
+# What it proposes works as it is printed.
+mkdir "$MNT/doc"
+bash -c "$(grep 'shardctl wait' "$TMPDIR/said")" >/dev/null
 [ "$(stat -c %u:%g "$MNT")" = 1234:1235 ]
 [ "$(cat "$SHARDFS_HOME/passphrase")" = "$passphrase" ]
 
