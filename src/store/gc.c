@@ -79,8 +79,8 @@ void gc_note_error(struct gc *gc, const char *what, int error)
 {
 	counter_add(&gc_failures, 1);
 	if (gc->report.error == 0)
-		log_warn("gc-step-failed", "step=" LOG_Q " error=%s next=\"at the next look\"", what,
-			 err_name(error));
+		log_warn("gc-step-failed", "step=" LOG_Q " error=%s next=\"at the next look\"",
+			 what, err_name(error));
 	if (gc->report.error == 0)
 		gc->report.error = error;
 }

@@ -30,8 +30,8 @@ struct gc_settings {
 	uint64_t hold_ms;	/* between condemning a shard that has copies and deleting them */
 	unsigned repack_below;	/* percent of a shard alive under which it is repacked; 0: never */
 	/*
-	 * Shards that are full at this size: those under a quarter of it (sealed when idle, or for an
-	 * fsync) are merged when there are many of one kind.  0: never.
+	 * Shards that are full at this size: those under a quarter of it (sealed when idle, or for
+	 * an fsync) are merged when there are many of one kind.  0: never.
 	 */
 	uint64_t shard_bytes;
 	uint64_t repack_bytes_per_s; /* read for repacking; 0: no limit.  gc_run has none */
@@ -52,7 +52,7 @@ struct gc_settings {
 	 * one: shards condemned after it are not deleted.  NULL: there are no such states.
 	 */
 	uint64_t (*shipped_seq)(void *ctx);
-	/* Makes that true of `seq` soon, and tells the waiter; for gc_run.  NULL without the former. */
+	/* Makes that true of `seq` soon, and tells the waiter; for gc_run.  NULL without that. */
 	void (*ship)(void *ctx, uint64_t seq, struct waiter *waiter);
 	void *ctx;
 };
@@ -64,7 +64,7 @@ struct gc_report {
 	uint64_t shards_discarded;	    /* open ones in the spool */
 	uint64_t shards_condemned;
 	uint64_t shards_deleted, bytes_deleted;
-	uint64_t shards_moving;		  /* read; their chunks move once the new shard has its copies */
+	uint64_t shards_moving;		  /* read; chunks move once the new shard has its copies */
 	uint64_t shards_held, bytes_held; /* until the hold has passed */
 	uint64_t shards_blocked, bytes_blocked; /* only what blocked_by says is in the way */
 	int64_t held_until_sec;			/* the first of them; 0: none */

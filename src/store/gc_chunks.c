@@ -15,8 +15,8 @@
  *   3. wait until the engine has every record submitted up to now: whoever had a pin before 2 has
  *      given it back after submitting, so its extent is among them;
  *   4. no references still?  Then there is no extent that could be copied (b), and no look-up that
- *      could hit (a): CHUNK_DEL.  Applied in order, it has effect only without references, so even a
- *      bug here leaves a chunk too much and never a dangling extent;
+ *      could hit (a): CHUNK_DEL.  Applied in order, it has effect only without references, so even
+ *      a bug here leaves a chunk too much and never a dangling extent;
  *   5. forget: the record is noted, look-ups by name miss by themselves.
  *
  * A crash between 2 and 4 forgets the condemnation with the process; nothing was changed.
@@ -32,7 +32,7 @@
 
 static struct counter gc_chunks = COUNTER_INIT("gc_chunks_deleted", "dead chunks deleted");
 static struct counter gc_chunk_bytes = COUNTER_INIT("gc_chunk_bytes_deleted",
-						    "their stored bytes, in shards that wait for repacking");
+						    "their stored bytes");
 static struct counter gc_spared = COUNTER_INIT("gc_chunks_spared",
 					       "chunks that came to use while being condemned");
 static struct counter gc_discards = COUNTER_INIT("gc_shards_discarded",

@@ -41,7 +41,7 @@ static struct counter gc_copies = COUNTER_INIT("gc_copies_deleted", "copies dele
 static struct counter gc_deleted_bytes = COUNTER_INIT("gc_copy_bytes_deleted",
 						      "bytes of copies deleted at providers");
 static struct counter gc_delete_failures = COUNTER_INIT("gc_delete_failures",
-							"deletions that a provider did not confirm");
+							"deletions not confirmed");
 COUNTER_REGISTER(gc_condemned);
 COUNTER_REGISTER(gc_deleted);
 COUNTER_REGISTER(gc_copies);
@@ -65,8 +65,8 @@ void gc_blocked_by(struct gc *gc, char out[160])
 			? gc->settings.facts(gc->settings.ctx, facts, PROVIDERS_MAX) : 0;
 	for (unsigned i = 0; i < count && len < 160; i++)
 		if (!facts[i].is_present)
-			len += snprintf(out + len, (size_t)(160 - len), "%s%s", len ? ", " : "away: ",
-					facts[i].name);
+			len += snprintf(out + len, (size_t)(160 - len), "%s%s",
+					len ? ", " : "away: ", facts[i].name);
 }
 
 /* So that somebody who went away unnoticed is noticed before bytes go elsewhere. */
@@ -226,7 +226,8 @@ static int confirm_rows(struct gc *gc)
 		if (r == 0 && row.state != SHARD_CONDEMNED)
 			record_put_shard(record, &gc->empty[i]);
 		if (r == 0)
-			r = index_list_copies(gc->settings.index, gc->reader, row.shard_no, &copies);
+			r = index_list_copies(gc->settings.index, gc->reader, row.shard_no,
+					      &copies);
 		for (size_t k = 0; k < copies.count && r == 0; k++) {
 			if (!copy_is_owed(&copies.rows[k]))
 				continue;
@@ -259,7 +260,8 @@ int gc_condemn_flush(struct gc *gc)
 		int released = spool_release(gc->settings.spool, gc->empty[i].shard_no, NULL);
 
 		if (released < 0 && released != -ENOENT)
-			log_warn("spool-release-failed", "shard=%s error=%s next=\"at the next mount\"",
+			log_warn("spool-release-failed",
+				 "shard=%s error=%s next=\"at the next mount\"",
 				 shard_id_hex(&gc->empty[i].id).s, err_name(released));
 		gc->report.shards_condemned++;
 		counter_add(&gc_condemned, 1);
@@ -412,8 +414,8 @@ static void tell_deleted(struct deletion_batch *batch, const struct doomed *doom
 				is_forgotten(batch, no) ? "(forgotten)" : "");
 	}
 	log_info("shard-deleted",
-		 "shard=%s shard_no=%llu bytes=%llu why=\"no chunk lies in it\" condemned=%s copies=%zu "
-		 "providers=" LOG_Q,
+		 "shard=%s shard_no=%llu bytes=%llu why=\"no chunk lies in it\" condemned=%s "
+		 "copies=%zu providers=" LOG_Q,
 		 shard_id_hex(&row->id).s, (unsigned long long)row->shard_no,
 		 (unsigned long long)row->object_len,
 		 clock_rfc3339((struct wall_time){.sec = row->sealed_sec}, when),

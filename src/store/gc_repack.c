@@ -34,11 +34,12 @@
 #define BUSY_LOOK_MS	 200u
 #define SETTLE_FOR_LESS_MS (10 * 60 * 1000u) /* a full provider may never take its copy */
 
-static struct counter gc_moved = COUNTER_INIT("gc_chunks_moved", "live chunks moved out of sparse shards");
+static struct counter gc_moved = COUNTER_INIT("gc_chunks_moved",
+					      "live chunks moved to other shards");
 static struct counter gc_moved_bytes = COUNTER_INIT("gc_chunk_bytes_moved", "their stored bytes");
-static struct counter gc_repacks = COUNTER_INIT("gc_shards_repacked", "sparse shards emptied by moving");
+static struct counter gc_repacks = COUNTER_INIT("gc_shards_repacked", "shards emptied by moving");
 static struct counter gc_unreadable = COUNTER_INIT("gc_shards_unreadable",
-						   "sparse shards left alone since a chunk could not be read");
+						   "shards left alone: a chunk was unreadable");
 COUNTER_REGISTER(gc_moved);
 COUNTER_REGISTER(gc_moved_bytes);
 COUNTER_REGISTER(gc_repacks);
@@ -224,7 +225,8 @@ static int copy_record(struct gc *gc, struct gc_source *source, const struct sha
 	int r;
 
 	buf_clear(&gc->payload);
-	r = reader_read_record(gc->settings.reader, gc->reader, chunk_no, &gc->payload, &form, &row);
+	r = reader_read_record(gc->settings.reader, gc->reader, chunk_no, &gc->payload, &form,
+			       &row);
 	if (r == -ENOENT || (r == 0 && row.shard_no != source->shard_no))
 		return 0; /* it is gone, or elsewhere */
 	if (r == 0)

@@ -4,8 +4,8 @@
  * few pieces are worth a look at the index once the range rests; it tells what is true.  A write
  * into an extent makes at most two more of it, so half as many pieces as the upper bound are worth
  * a look at once.  When the table is full the one that goes is
- * looked at too, once in so many pieces: a range is looked at in proportion to what was written into
- * it, however large the file is.
+ * looked at too, once in so many pieces: a range is looked at in proportion to what was written
+ * into it, however large the file is.
  *
  *   noted -> due (enough pieces, and rested or very many) -> looked at -> rewritten, or forgotten
  */

@@ -7,9 +7,9 @@
  *     -> unpinned
  *
  * Every record that changes extents is submitted under the inode's lock and noted under it, so
- * "untouched" means that what was read is what the record replaces.  Dirty bytes do not matter: they
- * are journalled later and lie over.  data_version moves because who copies extents (clone) relies
- * on it: the chunks that it saw may be dead now.
+ * "untouched" means that what was read is what the record replaces.  Dirty bytes do not matter:
+ * they are journalled later and lie over.  data_version moves because who copies extents (clone)
+ * relies on it: the chunks that it saw may be dead now.
  *
  * Only extents with bytes are rewritten; holes and reserved zeros stay.
  */
@@ -30,8 +30,8 @@
 
 static struct counter rewrite_looks = COUNTER_INIT("rewrite_looks",
 						   "ranges looked at for fragmentation");
-static struct counter rewrite_ranges = COUNTER_INIT("rewrite_ranges", "fragmented ranges rewritten");
-static struct counter rewrite_saved = COUNTER_INIT("rewrite_extents_saved", "extents that this saved");
+static struct counter rewrite_ranges = COUNTER_INIT("rewrite_ranges", "ranges rewritten");
+static struct counter rewrite_saved = COUNTER_INIT("rewrite_extents_saved", "extents saved");
 static struct counter rewrite_overtaken = COUNTER_INIT("rewrite_overtaken",
 						       "rewritings given up for a write meanwhile");
 static struct counter rewrite_failures = COUNTER_INIT("rewrite_failures", "rewritings that failed");
@@ -146,8 +146,8 @@ static int compare_chunks(const void *left, const void *right)
 }
 
 /*
- * Bytes of chunks that nothing uses, as far as extents of this range alone keep the chunk.  Counts of
- * references lag behind by what is not applied yet: good enough.
+ * Bytes of chunks that nothing uses, as far as extents of this range alone keep the chunk.  Counts
+ * of references lag behind by what is not applied yet: good enough.
  */
 static int count_waste(struct rewrite *rewrite, const struct extent_list *extents, uint64_t *waste)
 {
@@ -225,8 +225,8 @@ static int range_rewrite(struct rewrite *rewrite, struct range *range)
 	uint64_t covered;
 	unsigned before = 0;
 	int r = index_find_extents(rewrite->settings.index, rewrite->reader, range->row.ino,
-				   range->off, range->end - range->off, REWRITE_LOOKED_MAX, &extents,
-				   &covered);
+				   range->off, range->end - range->off, REWRITE_LOOKED_MAX,
+				   &extents, &covered);
 
 	if (r == 0)
 		r = range_judge(rewrite, &extents, &has_many, &has_waste);

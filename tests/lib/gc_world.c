@@ -201,8 +201,8 @@ bool gc_world_reads(struct gc_world *world, uint64_t chunk_no, uint64_t number, 
 	bool is_same;
 
 	data_fill(number, expected, len);
-	is_same = reader_read_record(world->reader, world->copies.data.reader, chunk_no, &out, &form,
-				     &row) == 0 &&
+	is_same = reader_read_record(world->reader, world->copies.data.reader, chunk_no, &out,
+				     &form, &row) == 0 &&
 		  out.len == len && memcmp(out.ptr, expected, len) == 0;
 	mem_free(expected);
 	return is_same;

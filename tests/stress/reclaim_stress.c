@@ -61,8 +61,8 @@ static void put_slot(struct writer_arg *self, unsigned slot, unsigned number)
 	bool is_new;
 
 	data_fill(number, bytes, len_of(number));
-	cr_assert_eq(chunk_put(self->worker, &class, bytes_of(bytes, len_of(number)), &row, &is_new),
-		     0);
+	cr_assert_eq(chunk_put(self->worker, &class, bytes_of(bytes, len_of(number)), &row,
+			       &is_new), 0);
 	record = record_new();
 	record_del_extents(record, self->ino, (uint64_t)slot * LEN_MAX, LEN_MAX);
 	record_put_extent(record, &(struct extent_row){.ino = self->ino,

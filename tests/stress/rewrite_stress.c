@@ -62,8 +62,8 @@ static void check(struct writer_arg *self, struct model *model)
 	static __thread uint8_t got[SIZE];
 	size_t len = 0;
 
-	cr_assert_eq(writer_read(world.store->writer, model->inode, self->reader, 0, SIZE, got, &len),
-		     0);
+	cr_assert_eq(writer_read(world.store->writer, model->inode, self->reader, 0, SIZE, got,
+				 &len), 0);
 	cr_assert_eq(len, model->size);
 	cr_assert_eq(memcmp(got, model->content, len), 0);
 }

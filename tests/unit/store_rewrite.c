@@ -165,7 +165,8 @@ Test(rewrite, holes_and_reserved_zeros_stay, .timeout = 60)
 	check_content(row.size);
 	cr_assert_eq(writer_seek(world.store->writer, file, world.reader, 0, false, &result), 0);
 	cr_assert_eq(result, 100 * PAGE);
-	cr_assert_eq(writer_seek(world.store->writer, file, world.reader, result, true, &result), 0);
+	cr_assert_eq(writer_seek(world.store->writer, file, world.reader, result, true, &result),
+		     0);
 	cr_assert_eq(result, 120 * PAGE);
 	end();
 }
@@ -262,8 +263,8 @@ static void cut_inside(void)
 
 static void punch_inside(void)
 {
-	cr_assert_eq(writer_zero(world.store->writer, file, world.reader, 10 * PAGE, 10 * PAGE, true,
-				 true, keep_times, NULL), 0);
+	cr_assert_eq(writer_zero(world.store->writer, file, world.reader, 10 * PAGE, 10 * PAGE,
+				 true, true, keep_times, NULL), 0);
 	memset(content + 10 * PAGE, 0, 10 * PAGE);
 }
 
