@@ -82,7 +82,12 @@ lib_store_a_SOURCES = \
 	src/store/store.c \
 	src/store/store.h \
 	src/store/store_create.c \
+	src/store/store_gc.c \
+	src/store/store_policy.c \
 	src/store/store_private.h \
+	src/store/store_replay.c \
+	src/store/store_room.c \
+	src/store/store_shards.c \
 	src/store/superblock_io.c \
 	src/store/superblock_io.h \
 	src/store/syncer.c \

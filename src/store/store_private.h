@@ -59,4 +59,41 @@ int store_unlock(const struct config *config, struct superblock *sb, struct keyr
 /* home/name in fresh memory; NULL: no memory. */
 char *store_path(const struct config *config, const char *name);
 
+#define DISK_RESERVE (64 * MIB) /* of the spool's disk, for journal and index */
+
+/* ---- callbacks of the parts; ctx is the store ---- */
+
+/* store_shards.c: of the spool, the transfer and the sequencer */
+int store_on_shard_opened(void *ctx, struct shard_row *shard);
+void store_on_shard_sealed(void *ctx, const struct shard_row *shard);
+void store_on_shard_durable(void *ctx, uint64_t shard_no);
+void store_on_applied(void *ctx, uint64_t seq);
+int store_sync_spool(void *ctx);
+void store_on_noted(void *ctx, struct record *const *records, size_t count);
+uint64_t store_drop_limit(void *ctx);
+int store_on_chunk_moved(void *ctx, const struct chunk_row *old, const struct chunk_row *now);
+void store_on_chunk_bad(void *ctx, uint64_t chunk_no);
+int store_settle(void *ctx);
+void store_on_shard_gone(void *ctx, const struct shard_row *shard);
+/* Shards that were open when the machine stopped and hold nothing any more. */
+int store_drop_empty_shards(struct store *store, struct index_reader *reader);
+void store_forget_releases(struct store *store); /* at the end: the next mount finds them */
+
+/* store_policy.c: of the writer and the chunk store; from memory */
+void store_tell_policy(void *ctx, uint64_t policy_root, struct policy *out);
+void store_class_of(void *ctx, const struct inode_row *row, struct shard_class *out);
+uint64_t store_domain_of(void *ctx, uint64_t policy_root);
+
+/* store_room.c: of the writer (see writer_settings) */
+bool store_is_tight(void *ctx);
+int store_admit(void *ctx, uint64_t bytes, bool is_reserve);
+uint64_t store_allowance(void *ctx);
+
+/* store_replay.c: applies what the journal has beyond the index; *last_seq is the newest record */
+int store_replay_journal(struct store *store, const struct journal_settings *settings,
+			 uint64_t *last_seq, struct buf *why);
+
+/* store_gc.c: starts reclaiming */
+int store_start_gc(struct store *store);
+
 #endif
