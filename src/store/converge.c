@@ -672,6 +672,8 @@ static int walk(struct converge *converge)
 	converge->is_left = false;
 	memset(converge->verdicts, 0, sizeof(converge->verdicts));
 	if (converge->is_data) { /* references count once they are applied */
+		/* after a crash nobody else knows that shards of this class owe more copies */
+		transfer_policy_changed(converge->store->transfer, root);
 		r = sequencer_wait_applied(converge->store->sequencer,
 					   sequencer_last_seq(converge->store->sequencer));
 		if (r < 0)
