@@ -62,6 +62,15 @@ struct recovery_result {
  */
 int recovery_run(struct recovery *recovery, struct recovery_result *result, struct buf *why);
 
+/*
+ * recovery_run_from_footers - when every object of the index is lost: an index from what shards say
+ * about themselves.  Each chunk becomes a file, /lost+found/SHARD/RECORD (a small file is whole in
+ * one of them).  Names, owners, modes, times, attributes, and which chunks made up a larger file are
+ * lost.  As recovery_run otherwise; -ENODATA: no shard either.
+ */
+int recovery_run_from_footers(struct recovery *recovery, struct recovery_result *result,
+			      struct buf *why);
+
 /* A provider of the configuration that is new and empty becomes this file system's. */
 int recovery_init_provider(struct recovery *recovery, const char *name, struct buf *why);
 

@@ -85,8 +85,8 @@ static int init_providers(const struct config *config, const struct superblock *
 	return 0;
 }
 
-static void describe_provider(const struct config_provider *provider, uint32_t no,
-			      struct provider_row *row)
+void store_describe_provider(const struct config_provider *provider, uint32_t no,
+			     struct provider_row *row)
 {
 	static const char *const roles[] = {"primary", "secondary", "tertiary"};
 
@@ -107,7 +107,7 @@ static int first_record(const struct config *config, const char *policy_text,
 	for (size_t i = 0; i < config->provider_count; i++) {
 		struct provider_row row;
 
-		describe_provider(&config->providers[i], (uint32_t)i + 1, &row);
+		store_describe_provider(&config->providers[i], (uint32_t)i + 1, &row);
 		record_put_provider(record, &row);
 	}
 	snprintf(policy.text, sizeof(policy.text), "%s", policy_text);

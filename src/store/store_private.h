@@ -50,6 +50,9 @@ struct store_private {
 /* Setting of the index: the writer epoch in force, as text; none: 1. */
 #define STORE_EPOCH_SETTING "writer_epoch"
 
+/* The row of a provider as the configuration has it. */
+void store_describe_provider(const struct config_provider *provider, uint32_t no,
+			     struct provider_row *row);
 /* A directory, and those above it, mode 0700. */
 int store_make_path(const char *path, struct buf *why);
 /* Superblock (its best) and keys, with what the configuration names.  Errors with `why`. */

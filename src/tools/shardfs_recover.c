@@ -33,7 +33,7 @@ struct recover_args {
 	const char *config_path;
 	const char *init[INIT_MAX];
 	unsigned init_count;
-	bool is_list;
+	bool is_list, is_from_footers;
 };
 
 struct screen {
@@ -50,6 +50,8 @@ static const char usage_text[] =
 	"\n"
 	"  -l, --list          say what each provider has, and change nothing\n"
 	"  -i, --init NAME     NAME is a new and empty provider: make it this file system's\n"
+	"  -f, --from-footers  all objects of the index are gone: make what can be had from the\n"
+	"                      shards alone, one file for each chunk under /lost+found\n"
 	"  -h, --help          this text\n"
 	"  -V, --version       version\n"
 	"\n"
@@ -61,12 +63,13 @@ static int parse_args(int argc, char **argv, struct recover_args *args)
 {
 	static const struct option options[] = {
 		{"list", no_argument, NULL, 'l'}, {"init", required_argument, NULL, 'i'},
+		{"from-footers", no_argument, NULL, 'f'},
 		{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'},
 		{0},
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "li:hV", options, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "li:fhV", options, NULL)) >= 0) {
 		switch (c) {
 		case 'l':
 			args->is_list = true;
@@ -74,6 +77,9 @@ static int parse_args(int argc, char **argv, struct recover_args *args)
 		case 'i':
 			if (args->init_count < INIT_MAX)
 				args->init[args->init_count++] = optarg;
+			break;
+		case 'f':
+			args->is_from_footers = true;
 			break;
 		case 'h':
 			fputs(usage_text, stdout);
@@ -206,13 +212,20 @@ static int recover(const struct recover_args *args, const struct config *config)
 	}
 	for (unsigned i = 0; i < args->init_count && r == 0; i++)
 		r = recovery_init_provider(recovery, args->init[i], &why);
-	if (r == 0)
+	if (r == 0 && args->is_from_footers)
+		r = recovery_run_from_footers(recovery, &result, &why);
+	else if (r == 0)
 		r = recovery_run(recovery, &result, &why);
 	recovery_close(recovery);
 	clear_line(&screen);
 	if (r < 0)
 		return fail("", &why, r);
 	tell(config, &result);
+	if (args->is_from_footers) {
+		puts("  lost: names, owners, modes, times, attributes, and which chunks made up a file;\n"
+		     "  each chunk is a file under /lost+found, and a file of one chunk is whole there");
+		return RECOVER_DAMAGED;
+	}
 	return result.files_damaged > 0 ? RECOVER_DAMAGED : RECOVER_OK;
 }
 

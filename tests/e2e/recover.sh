@@ -136,3 +136,21 @@ home=$TMPDIR/new-damaged
 shardfs-recover "$TMPDIR/damaged.yaml" 2>"$TMPDIR/damaged.err"
 grep -q 'provider primary: .*does not authenticate' "$TMPDIR/damaged.err"
 fsck.shardfs "$TMPDIR/damaged.yaml"
+
+# Nothing of the index is left: the bytes of shards, one file for each chunk.
+rm -rf "$TMPDIR/only"
+mkdir -p "$TMPDIR/only" "$TMPDIR/mnt-lost"
+cp -a "$FS/providers/tertiary" "$TMPDIR/only/tertiary"
+rm "$TMPDIR"/only/tertiary/index/{log,snap}-*
+recover_config tertiary "$TMPDIR/new-lost" >"$TMPDIR/lost.yaml"
+must_fail shardfs-recover "$TMPDIR/lost.yaml"
+rc=0
+shardfs-recover --from-footers "$TMPDIR/lost.yaml" || rc=$?
+[ "$rc" -eq 4 ] || die "exit $rc"
+fsck.shardfs "$TMPDIR/lost.yaml"
+shardfs "$TMPDIR/lost.yaml" "$TMPDIR/mnt-lost" >>"$LOG" 2>&1
+find "$TMPDIR/mnt-lost/lost+found" -type f -exec sha256sum {} + | cut -d' ' -f1 | sort -u >"$TMPDIR/sums"
+for file in "$TMPDIR"/source/plain/file-{1,2,3,9,20} "$TMPDIR/source/odd/owner"; do
+	grep -q "^$(sha256sum <"$file" | cut -d' ' -f1)\$" "$TMPDIR/sums" || die "$file is not there"
+done
+fs_umount "$TMPDIR/mnt-lost"
