@@ -154,3 +154,27 @@ for file in "$TMPDIR"/source/plain/file-{1,2,3,9,20} "$TMPDIR/source/odd/owner";
 	grep -q "^$(sha256sum <"$file" | cut -d' ' -f1)\$" "$TMPDIR/sums" || die "$file is not there"
 done
 fs_umount "$TMPDIR/mnt-lost"
+
+# A shard is at nobody who is reached: the files that need it are named, the others are there.
+rm -rf "$TMPDIR/only"
+mkdir -p "$TMPDIR/only" "$TMPDIR/mnt-part"
+cp -a "$FS/providers/secondary" "$TMPDIR/only/secondary"
+shard=$(find "$TMPDIR/only/secondary" -type f -size +1M -name '????????????????????????????????' |
+	head -n 1)
+rm "$shard"
+recover_config secondary "$TMPDIR/new-part" >"$TMPDIR/part.yaml"
+rc=0
+shardfs-recover "$TMPDIR/part.yaml" >"$TMPDIR/part.out" 2>"$TMPDIR/part.err" || rc=$?
+[ "$rc" -eq 4 ] || die "exit $rc: $(cat "$TMPDIR/part.out" "$TMPDIR/part.err")"
+grep -q '1 shards are missing' "$TMPDIR/part.out"
+sed -n 's,^shardfs-recover: not whole: /tree/,./,p' "$TMPDIR/part.err" | sort >"$TMPDIR/damaged"
+[ -s "$TMPDIR/damaged" ] || die 'no file is named'
+shardfs "$TMPDIR/part.yaml" "$TMPDIR/mnt-part" >>"$LOG" 2>&1
+(cd "$TMPDIR/source" && find . -type f | sort) | while read -r file; do
+	if grep -qxF -- "$file" "$TMPDIR/damaged"; then
+		must_fail cat "$TMPDIR/mnt-part/tree/$file" >/dev/null 2>&1
+	elif [ -f "$TMPDIR/source/$file" ]; then
+		cmp "$TMPDIR/source/$file" "$TMPDIR/mnt-part/tree/$file"
+	fi
+done
+fs_umount "$TMPDIR/mnt-part"
