@@ -363,10 +363,12 @@ static bool is_served_locked(const struct oplog *oplog, uint64_t seq, unsigned p
 
 	for (unsigned i = 0; i < oplog->lane_count; i++) {
 		const struct oplog_lane *lane = &oplog->lanes[i];
-		bool has = oplog_lane_seq_locked(oplog, lane) >= seq;
+		bool has = oplog_lane_seq_locked(oplog, lane) >= seq, is_present;
 
-		present += lane->is_present && !lane->is_fenced;
-		served += has && (providers > 0 || lane->is_present);
+		/* the lane itself may not have noticed yet that it came */
+		transfer_backend(oplog->transfer, lane->no, &is_present);
+		present += is_present && !lane->is_fenced;
+		served += has && (providers > 0 || is_present);
 	}
 	return providers > 0 ? served >= providers : present > 0 && served >= present;
 }
