@@ -75,8 +75,8 @@ attr_is copies 2/2 "$MNT/strong/tree/a/b/file-3"
 diff -r "$TMPDIR/second" "$MNT/strong/tree"
 
 # Killed at each step: the next mount goes on.
-for place in converge-rows-before converge-rows-after converge-data-before gc-move-commit-after \
-	converge-done-before; do
+for place in converge-rows-before converge-rows-after converge-data-before converge-data-after \
+	gc-move-commit-after converge-done-before; do
 	dir=$MNT/killed-$place
 	make_tree "$TMPDIR/$place"
 	mkdir "$dir"
