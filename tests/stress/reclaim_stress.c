@@ -15,6 +15,7 @@
 
 #define WRITERS	  8u
 #define ROUNDS	  3000u
+#define ROUNDS_MAX 300000u /* when reclaiming does not get a turn */
 #define NUMBERS	  23u /* few contents, so that everybody meets */
 #define SLOTS	  16u /* of each writer's file */
 #define LEN_MAX	  9000u
@@ -24,6 +25,7 @@ static struct data_world world;
 static struct reader *reader;
 static struct gc *gc;
 static _Atomic unsigned writing;
+static _Atomic bool has_reclaimed; /* something was deleted meanwhile */
 
 struct writer_arg {
 	pthread_t thread;
@@ -98,7 +100,7 @@ static void *writer_main(void *arg)
 {
 	struct writer_arg *self = arg;
 
-	for (unsigned i = 0; i < ROUNDS; i++) {
+	for (unsigned i = 0; i < ROUNDS || (!has_reclaimed && i < ROUNDS_MAX); i++) {
 		unsigned slot = draw(self, SLOTS);
 
 		/* phases in which contents come and go for everybody at once */
@@ -185,6 +187,7 @@ int main(void)
 		sum.chunks_deleted += report.chunks_deleted;
 		sum.chunks_moved += report.chunks_moved;
 		sum.shards_deleted += report.shards_deleted;
+		has_reclaimed = sum.chunks_deleted > 0 && sum.shards_deleted > 0;
 	}
 	for (unsigned i = 0; i < WRITERS; i++)
 		pthread_join(args[i].thread, NULL);

@@ -20,6 +20,7 @@
 
 static struct store_world world;
 static _Atomic unsigned writing;
+static _Atomic bool has_reclaimed; /* something was deleted meanwhile */
 
 struct model {
 	struct inode *inode;
@@ -105,7 +106,7 @@ static void *writer_main(void *arg)
 {
 	struct writer_arg *self = arg;
 
-	for (unsigned i = 0; i < ROUNDS; i++) {
+	for (unsigned i = 0; i < ROUNDS || (!has_reclaimed && i < 100 * ROUNDS); i++) {
 		unsigned what = draw(self, 20);
 
 		for (unsigned k = 0; k < 10; k++) {
@@ -160,6 +161,7 @@ int main(void)
 		sum.chunks_deleted += report.chunks_deleted;
 		sum.chunks_moved += report.chunks_moved;
 		sum.shards_condemned += report.shards_condemned;
+		has_reclaimed = sum.chunks_deleted > 0;
 	}
 	printf("rewrite_stress: %llu chunks deleted, %llu moved, %llu shards condemned meanwhile\n",
 	       (unsigned long long)sum.chunks_deleted, (unsigned long long)sum.chunks_moved,
