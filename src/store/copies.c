@@ -19,7 +19,7 @@
  * The spool's file is let go when enough copies are acknowledged and none is on its way to a
  * provider that is present, or at once when the spool is half full.
  */
-#include "store/transfer_private.h"
+#include "store/copies_private.h"
 
 #include "util/clock.h"
 #include "util/err.h"
@@ -35,7 +35,7 @@
 
 /* ---- shards in memory ---- */
 
-static struct shard_job *shard_find(struct transfer *transfer, uint64_t shard_no)
+struct shard_job *shard_find(struct transfer *transfer, uint64_t shard_no)
 {
 	uint64_t hash = map_hash_u64(shard_no);
 
@@ -49,7 +49,7 @@ static struct shard_job *shard_find(struct transfer *transfer, uint64_t shard_no
 	return NULL;
 }
 
-static unsigned count_valid(const struct copy_list *copies)
+unsigned copies_count_valid(const struct copy_list *copies)
 {
 	unsigned valid = 0;
 
@@ -58,7 +58,7 @@ static unsigned count_valid(const struct copy_list *copies)
 	return valid;
 }
 
-static struct shard_job *shard_get(struct transfer *transfer, const struct shard_row *row,
+struct shard_job *shard_get(struct transfer *transfer, const struct shard_row *row,
 				   unsigned valid)
 {
 	struct shard_job *shard = shard_find(transfer, row->shard_no);
@@ -80,7 +80,7 @@ static struct shard_job *shard_get(struct transfer *transfer, const struct shard
 	return shard;
 }
 
-static void shard_drop_object(struct transfer *transfer, struct shard_job *shard)
+void shard_drop_object(struct transfer *transfer, struct shard_job *shard)
 {
 	if (shard->mapping)
 		spool_unmap(shard->mapping);
@@ -93,7 +93,7 @@ static void shard_drop_object(struct transfer *transfer, struct shard_job *shard
 	shard->object = bytes_of(NULL, 0);
 }
 
-static void shard_free(struct transfer *transfer, struct shard_job *shard)
+void shard_free(struct transfer *transfer, struct shard_job *shard)
 {
 	shard_drop_object(transfer, shard);
 	list_remove(&shard->releasable);
@@ -114,7 +114,7 @@ static unsigned release_copies(struct transfer *transfer, const struct policy *p
 	return MAX(MIN(set ? set : 2u, (uint64_t)policy->copies), 1u);
 }
 
-static bool is_spool_pressed(struct transfer *transfer)
+bool copies_is_spool_pressed(struct transfer *transfer)
 {
 	return spool_bytes_used(transfer->settings.spool) >
 	       transfer->settings.config->settings.spool_size_bytes / 2;
@@ -145,7 +145,7 @@ static void tell_waits(struct shard_job *shard, const struct policy *policy)
 }
 
 /* Something about the shard changed; it may be gone afterwards. */
-static void shard_settle(struct transfer *transfer, struct shard_job *shard)
+void shard_settle(struct transfer *transfer, struct shard_job *shard)
 {
 	struct policy policy;
 	bool is_enough;
@@ -155,7 +155,7 @@ static void shard_settle(struct transfer *transfer, struct shard_job *shard)
 	is_enough = shard->row.state == SHARD_SEALED &&
 		    shard->valid >= release_copies(transfer, &policy);
 	list_remove(&shard->releasable);
-	if (is_enough && (!has_moving_job(shard) || is_spool_pressed(transfer))) {
+	if (is_enough && (!has_moving_job(shard) || copies_is_spool_pressed(transfer))) {
 		shard->row.state = SHARD_DURABLE;
 		transfer->settings.durable(transfer->settings.ctx, shard->row.shard_no);
 	} else if (is_enough) {
@@ -165,7 +165,7 @@ static void shard_settle(struct transfer *transfer, struct shard_job *shard)
 		shard_free(transfer, shard);
 }
 
-static void settle_releasable(struct transfer *transfer)
+void copies_settle_releasable(struct transfer *transfer)
 {
 	struct list shards = LIST_INIT(shards);
 
@@ -176,7 +176,7 @@ static void settle_releasable(struct transfer *transfer)
 
 /* ---- one owed copy ---- */
 
-static struct copy_job *job_find(const struct shard_job *shard, const struct lane *lane)
+struct copy_job *job_find(const struct shard_job *shard, const struct lane *lane)
 {
 	list_for_each(pos, &shard->jobs) {
 		struct copy_job *job = container_of(pos, struct copy_job, of_shard);
@@ -187,13 +187,13 @@ static struct copy_job *job_find(const struct shard_job *shard, const struct lan
 	return NULL;
 }
 
-static unsigned lane_load(const struct lane *lane)
+unsigned lane_load(const struct lane *lane)
 {
 	return lane->queue.count + lane->inflight + lane->parked;
 }
 
 /* NULL: no memory or no room; the lane will page it in. */
-static struct copy_job *job_new(struct shard_job *shard, struct lane *lane)
+struct copy_job *job_new(struct shard_job *shard, struct lane *lane)
 {
 	bool has_room = lane_load(lane) < lane->transfer->queue_max;
 	struct copy_job *job = has_room ? mem_alloc(sizeof(*job)) : NULL;
@@ -229,7 +229,7 @@ static void job_free(struct copy_job *job)
 	mem_free(job);
 }
 
-static void job_queue(struct copy_job *job)
+void job_queue(struct copy_job *job)
 {
 	struct tree_key key = {job->shard->row.priority, job->shard->row.shard_no};
 	struct tree_node *there;
@@ -240,7 +240,7 @@ static void job_queue(struct copy_job *job)
 	(void)there;
 }
 
-static void job_pause(struct copy_job *job, uint64_t now_ms)
+void job_pause(struct copy_job *job, uint64_t now_ms)
 {
 	unsigned shift = MIN(job->attempts, 6u);
 
@@ -348,13 +348,13 @@ static const struct copy_row *row_at(const struct copy_list *copies, uint32_t pr
 }
 
 /* Rows for copies that the policy wants and nobody has promised; jobs for them. */
-static void shard_place(struct transfer *transfer, const struct shard_row *row,
+void shard_place(struct transfer *transfer, const struct shard_row *row,
 			const struct copy_list *copies)
 {
 	struct provider_facts facts[LANES_MAX];
 	unsigned fact_count = transfer_facts(transfer, facts, LANES_MAX), chosen_count;
 	uint32_t chosen[PLACEMENT_COPIES_MAX];
-	struct shard_job *shard = shard_get(transfer, row, count_valid(copies));
+	struct shard_job *shard = shard_get(transfer, row, copies_count_valid(copies));
 	struct policy policy;
 
 	if (!shard) { /* no memory: looked at again */
@@ -461,7 +461,7 @@ void copies_wait(struct transfer *transfer, struct wait_msg *msg)
 			r = index_list_copies(transfer->settings.index, transfer->reader,
 					      msg->shard_no, &copies);
 		if (r == 0) {
-			shard = shard_get(transfer, &row, count_valid(&copies));
+			shard = shard_get(transfer, &row, copies_count_valid(&copies));
 			r = shard ? 0 : -ENOMEM;
 		}
 		if (r < 0) {
@@ -473,7 +473,7 @@ void copies_wait(struct transfer *transfer, struct wait_msg *msg)
 	shard_settle(transfer, shard);
 }
 
-static bool is_changing(const struct transfer *transfer, uint64_t shard_no, uint32_t provider_no)
+bool copies_is_changing(const struct transfer *transfer, uint64_t shard_no, uint32_t provider_no)
 {
 	for (size_t i = 0; i < transfer->change_count; i++)
 		if (transfer->changes[i].row.shard_no == shard_no &&
@@ -483,7 +483,7 @@ static bool is_changing(const struct transfer *transfer, uint64_t shard_no, uint
 }
 
 /* A copy was read: it is verified, or it is not what it should be. */
-static void mark(struct transfer *transfer, uint64_t shard_no, uint32_t provider_no, uint32_t state)
+void copies_mark_one(struct transfer *transfer, uint64_t shard_no, uint32_t provider_no, uint32_t state)
 {
 	AUTO(copy_list) copies = ROW_LIST_INIT;
 	struct shard_job *shard = shard_find(transfer, shard_no);
@@ -493,7 +493,7 @@ static void mark(struct transfer *transfer, uint64_t shard_no, uint32_t provider
 	struct shard_row shard_row;
 
 	if (index_list_copies(transfer->settings.index, transfer->reader, shard_no, &copies) < 0 ||
-	    is_changing(transfer, shard_no, provider_no) ||
+	    copies_is_changing(transfer, shard_no, provider_no) ||
 	    transfer->change_count + CHANGES_SPARE / 2 > CHANGES_MAX)
 		return; /* found again by the next reader */
 	row = row_at(&copies, provider_no);
@@ -521,196 +521,8 @@ static void mark(struct transfer *transfer, uint64_t shard_no, uint32_t provider
 
 void copies_mark(struct transfer *transfer, struct mark_msg *msg)
 {
-	mark(transfer, msg->shard_no, msg->provider_no, msg->state);
+	copies_mark_one(transfer, msg->shard_no, msg->provider_no, msg->state);
 	mem_free(msg);
-}
-
-/* ---- bytes ---- */
-
-static void park(struct transfer *transfer, struct copy_job *job, uint64_t now_ms)
-{
-	struct shard_job *shard = job->shard;
-	struct source_task *task = NULL;
-
-	if (!shard->is_sourcing) {
-		task = mem_alloc(sizeof(*task));
-		if (!task) {
-			job_pause(job, now_ms);
-			job_queue(job);
-			return;
-		}
-		task->msg.kind = MSG_SOURCED;
-		task->shard = shard->row;
-		shard->is_sourcing = true;
-	}
-	job->state = JOB_PARKED;
-	job->lane->parked++;
-	if (!task)
-		return;
-	lock_take(&transfer->lock);
-	list_push_back(&transfer->source_tasks, &task->msg.link);
-	lock_drop(&transfer->lock);
-	keeper_wake(transfer->keeper, transfer->chore_source);
-}
-
-void copies_sourced(struct transfer *transfer, struct source_task *task)
-{
-	struct shard_job *shard = shard_find(transfer, task->shard.shard_no);
-	uint64_t now = clock_mono_ms();
-	bool is_first = false; /* said once for a copy */
-
-	assert(shard && shard->is_sourcing);
-	shard->is_sourcing = false;
-	list_for_each(pos, &shard->jobs) {
-		struct copy_job *job = container_of(pos, struct copy_job, of_shard);
-
-		if (job->state != JOB_PARKED)
-			continue;
-		job->lane->parked--;
-		is_first |= job->attempts == 0;
-		if (task->error < 0)
-			job_pause(job, now);
-		job_queue(job);
-	}
-	if (task->error == 0) {
-		shard_drop_object(transfer, shard);
-		buf_swap(&shard->fetched, &task->object);
-		shard->object = buf_bytes(&shard->fetched);
-		/* a copy that was taken for owed is there, every byte of it */
-		mark(transfer, shard->row.shard_no, task->from_provider, COPY_VERIFIED);
-	} else if (task->error != -ECANCELED && is_first) {
-		log_warn("copy-source-missing",
-			 "shard=%s error=%s next=\"tried again, and when a provider returns\"",
-			 shard_id_hex(&shard->row.id).s, err_name(task->error));
-	}
-	buf_release(&task->object);
-	mem_free(task);
-}
-
-static int shard_object(struct transfer *transfer, struct shard_job *shard)
-{
-	if (shard->object.ptr)
-		return 0;
-	return spool_map(transfer->settings.spool, shard->row.shard_no, &shard->object,
-			 &shard->mapping);
-}
-
-static void put_done(struct backend_req *req)
-{
-	struct copy_job *job = container_of(req, struct copy_job, req);
-
-	transfer_post(job->lane->transfer, &job->msg);
-}
-
-static void job_send(struct copy_job *job, uint64_t now_ms)
-{
-	struct lane *lane = job->lane;
-	int r;
-
-	job->state = JOB_SENDING;
-	job->started_ms = now_ms;
-	list_push_back(&lane->sending, &job->link);
-	lane->inflight++;
-	lane->inflight_bytes += job->shard->row.object_len;
-	job->shard->sending++;
-	job->req = (struct backend_req){
-		.op = BACKEND_PUT, .key = job->key, .body = job->shard->object, .done = put_done};
-	r = HOOK("copy-put-before");
-	if (r == 0)
-		r = backend_submit(lane->provider.backend, &job->req);
-	if (r < 0) { /* not taken: no answer will come */
-		job->req.error = r;
-		put_done(&job->req);
-	}
-}
-
-/* ---- lanes ---- */
-
-static struct copy_job *lane_next(struct lane *lane, uint64_t now_ms, uint64_t *next_ms)
-{
-	unsigned looked = 0;
-
-	for (struct tree_node *node = tree_first(&lane->queue); node && looked < 256;
-	     node = tree_next(node), looked++) {
-		struct copy_job *job = container_of(node, struct copy_job, node);
-
-		if (job->not_before_ms <= now_ms)
-			return job;
-		*next_ms = MIN(*next_ms, job->not_before_ms);
-	}
-	return NULL;
-}
-
-static void lane_pump(struct transfer *transfer, struct lane *lane, uint64_t now_ms,
-		      uint64_t *next_ms)
-{
-	unsigned budget = provider_put_budget(&lane->provider, LANE_INFLIGHT_MAX, now_ms);
-
-	while (lane->inflight + lane->parked < budget &&
-	       (lane->inflight == 0 || lane->inflight_bytes < LANE_INFLIGHT_BYTES)) {
-		struct copy_job *job = lane_next(lane, now_ms, next_ms);
-
-		if (!job)
-			return;
-		tree_remove(&lane->queue, &job->node);
-		job->state = JOB_NOTED;
-		if (shard_object(transfer, job->shard) == 0)
-			job_send(job, now_ms);
-		else
-			park(transfer, job, now_ms);
-	}
-}
-
-/* Requests without answer make a provider count as away. */
-static void lane_look(struct transfer *transfer, struct lane *lane, uint64_t now_ms,
-		      uint64_t *next_ms)
-{
-	uint64_t age = 0;
-
-	if (!list_is_empty(&lane->sending)) {
-		struct copy_job *job = container_of(lane->sending.next, struct copy_job, link);
-
-		age = now_ms - job->started_ms;
-		*next_ms = MIN(*next_ms, job->started_ms + STALL_MS);
-		if (age >= STALL_MS)
-			*next_ms = MIN(*next_ms, now_ms + PROVIDER_PAUSE_MAX_MS);
-	}
-	transfer_turned(transfer,
-			provider_stalled(&lane->provider, age >= STALL_MS, age, now_ms));
-}
-
-void copies_pump(struct transfer *transfer, bool may_start, uint64_t now_ms, uint64_t *next_ms)
-{
-	if (transfer->change_count > 0 && transfer->flush_at_ms > 0)
-		*next_ms = MIN(*next_ms, transfer->flush_at_ms);
-	for (unsigned i = 0; i < transfer->lane_count; i++) {
-		struct lane *lane = &transfer->lanes[i];
-
-		lane_look(transfer, lane, now_ms, next_ms);
-		if (may_start && lane->provider.backend)
-			lane_pump(transfer, lane, now_ms, next_ms);
-	}
-	if (!list_is_empty(&transfer->releasable) && is_spool_pressed(transfer))
-		settle_releasable(transfer);
-}
-
-/* Providers came or went: owed copies need not wait, files of the spool perhaps neither. */
-void copies_turned(struct transfer *transfer)
-{
-	for (unsigned i = 0; i < transfer->lane_count; i++) {
-		struct lane *lane = &transfer->lanes[i];
-		bool is_present = provider_is_present(&lane->provider);
-
-		for (struct tree_node *node = tree_first(&lane->queue); node;
-		     node = tree_next(node)) {
-			struct copy_job *job = container_of(node, struct copy_job, node);
-
-			job->not_before_ms = 0;
-			if (!is_present && job->shard->sending == 0 && job->shard->fetched.ptr)
-				shard_drop_object(transfer, job->shard);
-		}
-	}
-	settle_releasable(transfer);
 }
 
 /* ---- shards that go ---- */
@@ -756,171 +568,6 @@ void copies_forget(struct transfer *transfer)
 		msg->waiter->done(msg->waiter, 0);
 		mem_free(msg);
 	}
-}
-
-/* ---- from the index ---- */
-
-void copies_scan_start(struct transfer *transfer, const struct scan *wanted)
-{
-	struct scan *scan = &transfer->scan;
-
-	if (!scan->is_active)
-		*scan = *wanted;
-	else if (scan->is_sealed_only != wanted->is_sealed_only || scan->root != wanted->root)
-		*scan = (struct scan){0};
-	scan->is_active = true;
-	scan->after = 0;
-}
-
-static bool scan_wants(const struct scan *scan, const struct shard_row *row)
-{
-	if (row->state != SHARD_SEALED && (scan->is_sealed_only || row->state != SHARD_DURABLE))
-		return false;
-	return scan->root == 0 || row->policy_root == scan->root;
-}
-
-static int scan_page(struct transfer *transfer)
-{
-	AUTO(shard_list) shards = ROW_LIST_INIT;
-	struct scan *scan = &transfer->scan;
-	int r = index_list_shards(transfer->settings.index, transfer->reader, scan->after,
-				  SHARD_PAGE, &shards);
-
-	for (size_t i = 0; i < shards.count && r == 0; i++) {
-		AUTO(copy_list) copies = ROW_LIST_INIT;
-
-		if (!copies_has_room(transfer))
-			return 0; /* goes on behind what was done */
-		if (scan_wants(scan, &shards.rows[i])) {
-			r = index_list_copies(transfer->settings.index, transfer->reader,
-					      shards.rows[i].shard_no, &copies);
-			if (r == 0)
-				shard_place(transfer, &shards.rows[i], &copies);
-		}
-		scan->after = shards.rows[i].shard_no;
-	}
-	if (r == 0 && shards.count < SHARD_PAGE)
-		scan->is_active = false;
-	return r;
-}
-
-static int page_row(struct transfer *transfer, struct lane *lane, const struct copy_row *row)
-{
-	AUTO(copy_list) copies = ROW_LIST_INIT;
-	struct shard_job *shard = shard_find(transfer, row->shard_no);
-	struct shard_row shard_row;
-	struct copy_job *job;
-	int r = 0;
-
-	if ((shard && job_find(shard, lane)) ||
-	    is_changing(transfer, row->shard_no, row->provider_no))
-		return 0;
-	if (!shard) {
-		r = index_get_shard(transfer->settings.index, transfer->reader, row->shard_no,
-				    &shard_row);
-		if (r == -ENOENT || (r == 0 && shard_row.state >= SHARD_CONDEMNED))
-			return 0;
-		if (r == 0)
-			r = index_list_copies(transfer->settings.index, transfer->reader,
-					      row->shard_no, &copies);
-		if (r < 0)
-			return r;
-		shard = shard_get(transfer, &shard_row, count_valid(&copies));
-		if (!shard)
-			return -ENOMEM;
-	}
-	job = job_new(shard, lane);
-	if (job)
-		job_queue(job);
-	else if (shard->job_count == 0 && list_is_empty(&shard->waits))
-		shard_free(transfer, shard);
-	return job ? 0 : -ENOSPC;
-}
-
-/* One page of owed rows for a lane whose queue has run low. */
-static int lane_page(struct transfer *transfer, struct lane *lane)
-{
-	AUTO(copy_list) copies = ROW_LIST_INIT;
-	uint64_t complete;
-	int r = index_list_copies_in_state(transfer->settings.index, transfer->reader, COPY_PENDING,
-					   lane->page_after, COPY_PAGE, &copies);
-
-	if (r < 0)
-		return r;
-	/* the last shard of a full page may have rows behind it */
-	complete = copies.count < COPY_PAGE ? UINT64_MAX : copies.rows[copies.count - 1].shard_no;
-	for (size_t i = 0; i < copies.count; i++) {
-		const struct copy_row *row = &copies.rows[i];
-
-		if (row->shard_no >= complete)
-			break;
-		lane->page_after = row->shard_no - 1; /* all before it are done */
-		if (row->provider_no == lane->provider.row.provider_no) {
-			r = page_row(transfer, lane, row);
-			if (r == -ENOSPC)
-				return 0; /* full again; the cursor stays before this row */
-			if (r < 0)
-				return r;
-		}
-	}
-	if (copies.count == COPY_PAGE) {
-		lane->page_after = complete - 1;
-		return 0;
-	}
-	lane->page_after = 0;
-	lane->is_overflown = lane->is_page_again;
-	lane->is_page_again = false;
-	return 0;
-}
-
-/* Once, for status: who holds how much. */
-static int count_page(struct transfer *transfer)
-{
-	AUTO(shard_list) shards = ROW_LIST_INIT;
-	int r = index_list_shards(transfer->settings.index, transfer->reader,
-				  transfer->counted_upto, SHARD_PAGE, &shards);
-
-	for (size_t i = 0; i < shards.count && r == 0; i++) {
-		AUTO(copy_list) copies = ROW_LIST_INIT;
-		const struct shard_row *shard = &shards.rows[i];
-
-		r = index_list_copies(transfer->settings.index, transfer->reader, shard->shard_no,
-				      &copies);
-		for (size_t j = 0; j < copies.count && r == 0; j++) {
-			struct lane *lane = transfer_lane(transfer, copies.rows[j].provider_no);
-
-			if (lane && copy_is_valid(&copies.rows[j]))
-				lane_count_copies(lane, 1, shard->object_len);
-		}
-		if (r == 0)
-			transfer->counted_upto = shard->shard_no;
-	}
-	if (r == 0 && shards.count < SHARD_PAGE)
-		transfer->counted_upto = UINT64_MAX;
-	return r;
-}
-
-bool copies_page(struct transfer *transfer)
-{
-	bool has_more = false;
-
-	if (!copies_has_room(transfer))
-		return false;
-	if (transfer->scan.is_active)
-		has_more = scan_page(transfer) == 0 && transfer->scan.is_active;
-	for (unsigned i = 0; i < transfer->lane_count; i++) {
-		struct lane *lane = &transfer->lanes[i];
-
-		if (!lane->is_overflown || !lane->provider.backend ||
-		    lane_load(lane) > transfer->queue_max / 4)
-			continue;
-		if (lane_page(transfer, lane) == 0 && lane->is_overflown &&
-		    lane_load(lane) <= transfer->queue_max / 4)
-			has_more = true;
-	}
-	if (!has_more && transfer->counted_upto != UINT64_MAX)
-		has_more = count_page(transfer) == 0 && transfer->counted_upto != UINT64_MAX;
-	return has_more;
 }
 
 /* ---- the end ---- */

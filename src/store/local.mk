@@ -15,6 +15,9 @@ lib_store_a_SOURCES = \
 	src/store/converge.c \
 	src/store/converge.h \
 	src/store/copies.c \
+	src/store/copies_page.c \
+	src/store/copies_private.h \
+	src/store/copies_send.c \
 	src/store/dedup.c \
 	src/store/dedup.h \
 	src/store/fetch.c \

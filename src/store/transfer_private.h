@@ -2,7 +2,7 @@
 #ifndef SHARDFS_STORE_TRANSFER_PRIVATE_H
 #define SHARDFS_STORE_TRANSFER_PRIVATE_H
 
-/* What the files of transfer share: transfer.c, copies.c, fetch.c, repair.c. */
+/* What the files of transfer share: transfer.c, copies*.c, fetch.c, repair.c. */
 
 #include "store/keeper.h"
 #include "store/provider.h"
