@@ -84,6 +84,19 @@ uint32_t copy_states(const struct copy_list *copies)
 	return states;
 }
 
+int64_t copy_oldest_verified(const struct copy_list *copies)
+{
+	int64_t oldest = INT64_MAX;
+
+	for (size_t i = 0; i < copies->count; i++) {
+		const struct copy_row *copy = &copies->rows[i];
+
+		if (copy->state == COPY_PRESENT || copy->state == COPY_VERIFIED)
+			oldest = MIN(oldest, copy->verified_sec);
+	}
+	return oldest;
+}
+
 int copy_list_put(struct copy_list *copies, const struct copy_row *copy)
 {
 	size_t at = 0;

@@ -22,6 +22,8 @@ int copy_pack(const struct copy_list *copies, struct buf *out);
 int copy_unpack(uint64_t shard_no, struct bytes packed, struct copy_list *out);
 /* One bit for each state that is among them. */
 uint32_t copy_states(const struct copy_list *copies);
+/* Of the valid ones (present or verified), the earliest verified_sec; INT64_MAX: none is valid. */
+int64_t copy_oldest_verified(const struct copy_list *copies);
 /* Puts a copy in its place, or over the one with its provider.  -ENOMEM. */
 int copy_list_put(struct copy_list *copies, const struct copy_row *copy);
 void copy_list_del(struct copy_list *copies, uint32_t provider_no);

@@ -108,6 +108,11 @@ struct engine_ops {
 	 */
 	int (*list_copies_in_state)(struct engine_conn *conn, uint32_t state, uint64_t after,
 				    size_t count_max, struct copy_list *out);
+	/* See index_list_verified and index_count_verified. */
+	int (*list_verified)(struct engine_conn *conn, int64_t after_sec, uint64_t after_no,
+			     size_t count_max, struct verified_list *out);
+	int (*count_verified)(struct engine_conn *conn, int64_t since_sec,
+			      struct verified_count *out);
 	int (*list_providers)(struct engine_conn *conn, struct provider_list *out);
 	int (*get_policy)(struct engine_conn *conn, uint64_t root, struct policy_row *out);
 	int (*list_policies)(struct engine_conn *conn, struct policy_list *out);

@@ -623,6 +623,23 @@ int index_list_copies(struct index *index, struct index_reader *reader, uint64_t
 	return r;
 }
 
+int index_list_verified(struct index *index, struct index_reader *reader, int64_t after_sec,
+			uint64_t after_no, size_t count_max, struct verified_list *out)
+{
+	(void)index;
+	return reader == NULL ? -EAGAIN
+			      : reader->conn->ops->list_verified(conn_of(reader), after_sec,
+								 after_no, count_max, out);
+}
+
+int index_count_verified(struct index *index, struct index_reader *reader, int64_t since_sec,
+			 struct verified_count *out)
+{
+	(void)index;
+	return reader == NULL ? -EAGAIN
+			      : reader->conn->ops->count_verified(conn_of(reader), since_sec, out);
+}
+
 int index_list_copies_in_state(struct index *index, struct index_reader *reader, uint32_t state,
 			       uint64_t after, size_t count_max, struct copy_list *out)
 {

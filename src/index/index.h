@@ -157,6 +157,16 @@ int index_list_copies(struct index *index, struct index_reader *reader, uint64_t
  */
 int index_list_copies_in_state(struct index *index, struct index_reader *reader, uint32_t state,
 			       uint64_t after, size_t count_max, struct copy_list *out);
+/*
+ * index_list_verified - shards that have valid copies, least recently verified first: those behind
+ * (after_sec, after_no), at most count_max, appended.  Begin with (INT64_MIN, 0).  As of
+ * index_applied_seq(): the caller looks at the copies again.
+ */
+int index_list_verified(struct index *index, struct index_reader *reader, int64_t after_sec,
+			uint64_t after_no, size_t count_max, struct verified_list *out);
+/* How many of them there are.  Reads an entry of each, some 0.1 s for a million. */
+int index_count_verified(struct index *index, struct index_reader *reader, int64_t since_sec,
+			 struct verified_count *out);
 int index_list_providers(struct index *index, struct index_reader *reader,
 			 struct provider_list *out);
 int index_get_policy(struct index *index, struct index_reader *reader, uint64_t root,

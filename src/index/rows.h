@@ -120,6 +120,18 @@ struct copy_row { /* local table */
 	int64_t verified_sec; /* last read back and authenticated; 0: never */
 };
 
+/* A shard that has valid copies, and when the one not read back for longest was; 0: never. */
+struct verified_row {
+	int64_t verified_sec;
+	uint64_t shard_no;
+};
+
+struct verified_count {
+	uint64_t shards; /* that have a valid copy */
+	uint64_t since;	 /* of these: all of their valid copies were verified at or after that time */
+	int64_t oldest_sec; /* of all; 0: never, or no shard */
+};
+
 struct provider_row {
 	uint32_t provider_no; /* >= 1, never reused */
 	char name[64], type[16], vendor[64], region[64], role[16];
@@ -154,6 +166,7 @@ ROW_LIST(extent);
 ROW_LIST(chunk);
 ROW_LIST(shard);
 ROW_LIST(copy);
+ROW_LIST(verified);
 ROW_LIST(provider);
 ROW_LIST(policy);
 ROW_LIST(snapshot);

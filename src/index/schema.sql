@@ -189,14 +189,19 @@ CREATE INDEX shard_by_id ON shard (substr(id, 1, 3));
 
 -- The copies of one shard, packed by index/copy_pack (local: never shipped).
 -- states: bit for each state (enum copy_state) that one of them is in.
--- I: the shard and the providers exist; states is right; no provider twice.
+-- verified: when the one of its valid copies that was not read back for longest was (0: never);
+-- NULL: none is valid.
+-- I: the shard and the providers exist; states and verified are right; no provider twice.
 CREATE TABLE copy (
 	shard_no INTEGER PRIMARY KEY,
 	states INTEGER NOT NULL,
+	verified INTEGER,
 	copies BLOB NOT NULL
 ) STRICT;
 -- Those that somebody has to do something about: any state but present (3) and verified (4).
 CREATE INDEX copy_unsettled ON copy (shard_no) WHERE states & ~24 <> 0;
+-- Those that scrub reads back, in its order.
+CREATE INDEX copy_by_verified ON copy (verified) WHERE verified IS NOT NULL;
 
 -- I: ino exists and is an orphan; every orphan is here.
 CREATE TABLE orphan (

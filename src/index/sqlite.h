@@ -92,7 +92,14 @@
 	  "AND states & ?1 <> 0 AND shard_no>?2 ORDER BY shard_no LIMIT ?3")                       \
 	X(LIST_COPIES, "SELECT shard_no,copies FROM copy WHERE states & ?1 <> 0 AND shard_no>?2 "  \
 		       "ORDER BY shard_no LIMIT ?3")                                               \
-	X(PUT_COPIES, "REPLACE INTO copy VALUES(?,?,?)")                                           \
+	X(LIST_VERIFIED,                                                                           \
+	  "SELECT verified,shard_no FROM copy INDEXED BY copy_by_verified "                        \
+	  "WHERE verified IS NOT NULL AND (verified,shard_no)>(?1,?2) "                            \
+	  "ORDER BY verified,shard_no LIMIT ?3")                                                   \
+	X(COUNT_VERIFIED,                                                                          \
+	  "SELECT count(*),count(*) FILTER (WHERE verified>=?1),min(verified) "                    \
+	  "FROM copy INDEXED BY copy_by_verified WHERE verified IS NOT NULL")                      \
+	X(PUT_COPIES, "REPLACE INTO copy VALUES(?1,?2,nullif(?3,9223372036854775807),?4)")         \
 	X(DEL_COPIES, "DELETE FROM copy WHERE shard_no=?")                                         \
 	X(LIST_PROVIDERS, "SELECT * FROM provider ORDER BY provider_no")                           \
 	X(PUT_PROVIDER, "REPLACE INTO provider VALUES(?,?,?,?,?,?,?)")                             \
@@ -228,6 +235,9 @@ int sqlite_list_shards(struct engine_conn *conn, uint64_t after, size_t count_ma
 int sqlite_list_copies(struct engine_conn *conn, uint64_t shard_no, struct copy_list *out);
 int sqlite_list_copies_in_state(struct engine_conn *conn, uint32_t state, uint64_t after,
 				size_t count_max, struct copy_list *out);
+int sqlite_list_verified(struct engine_conn *conn, int64_t after_sec, uint64_t after_no,
+			 size_t count_max, struct verified_list *out);
+int sqlite_count_verified(struct engine_conn *conn, int64_t since_sec, struct verified_count *out);
 int sqlite_list_providers(struct engine_conn *conn, struct provider_list *out);
 int sqlite_get_policy(struct engine_conn *conn, uint64_t root, struct policy_row *out);
 int sqlite_list_policies(struct engine_conn *conn, struct policy_list *out);

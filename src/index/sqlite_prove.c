@@ -211,14 +211,16 @@ static bool has_provider(const struct provider_list *providers, uint32_t provide
 }
 
 static int prove_copies_of(struct prove *prove, const struct provider_list *providers,
-			   uint64_t shard_no, uint32_t states, struct bytes packed)
+			   uint64_t shard_no, uint32_t states, int64_t verified,
+			   struct bytes packed)
 {
 	AUTO(copy_list) copies = ROW_LIST_INIT;
 	int r = copy_unpack(shard_no, packed, &copies);
 
 	if (r == -ENOMEM)
 		return r;
-	if (r < 0 || copies.count == 0 || copy_states(&copies) != states)
+	if (r < 0 || copies.count == 0 || copy_states(&copies) != states ||
+	    copy_oldest_verified(&copies) != verified)
 		found_printf(prove, "copies of shard %" PRIu64 " are damaged", shard_no);
 	for (size_t i = 0; i < copies.count; i++)
 		if (!has_provider(providers, copies.rows[i].provider_no))
@@ -237,15 +239,16 @@ static int prove_copies(struct prove *prove)
 
 	if (r < 0)
 		return r;
-	rc = sqlite3_prepare_v2(prove->conn->db, "SELECT shard_no,states,copies FROM copy", -1,
-				&stmt, NULL);
+	rc = sqlite3_prepare_v2(prove->conn->db, "SELECT shard_no,states,"
+				"ifnull(verified,9223372036854775807),copies FROM copy",
+				-1, &stmt, NULL);
 	while (r == 0 && (rc == SQLITE_OK || rc == SQLITE_ROW)) {
 		rc = sqlite3_step(stmt);
 		if (rc != SQLITE_ROW)
 			break;
 		r = prove_copies_of(prove, &providers, sqlite_column_u64(stmt, 0),
 				    (uint32_t)sqlite3_column_int64(stmt, 1),
-				    sqlite_column_bytes(stmt, 2));
+				    sqlite3_column_int64(stmt, 2), sqlite_column_bytes(stmt, 3));
 	}
 	if (r == 0 && rc != SQLITE_DONE && (rc & 0xff) != SQLITE_CORRUPT)
 		r = sqlite_fail(prove->conn->db, rc, "copy");

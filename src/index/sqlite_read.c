@@ -510,6 +510,46 @@ int sqlite_list_copies_in_state(struct engine_conn *base, uint32_t state, uint64
 	return r;
 }
 
+int sqlite_list_verified(struct engine_conn *base, int64_t after_sec, uint64_t after_no,
+			 size_t count_max, struct verified_list *out)
+{
+	struct sqlite_conn *conn = sqlite_conn_of(base);
+	sqlite3_stmt *stmt;
+	int r = sqlite_bind(conn, SQL_LIST_VERIFIED, &stmt, "iuu", after_sec, after_no,
+			    (uint64_t)list_limit(count_max));
+
+	if (r < 0)
+		return r;
+	while ((r = sqlite_row(conn, stmt)) > 0) {
+		struct verified_row row = {.verified_sec = sqlite3_column_int64(stmt, 0),
+					   .shard_no = sqlite_column_u64(stmt, 1)};
+
+		r = verified_list_add(out, &row);
+		if (r < 0) {
+			sqlite_done(stmt);
+			break;
+		}
+	}
+	return r;
+}
+
+int sqlite_count_verified(struct engine_conn *base, int64_t since_sec, struct verified_count *out)
+{
+	struct sqlite_conn *conn = sqlite_conn_of(base);
+	sqlite3_stmt *stmt;
+	int r = sqlite_bind(conn, SQL_COUNT_VERIFIED, &stmt, "i", since_sec);
+
+	if (r == 0)
+		r = one_row(conn, stmt);
+	if (r < 0)
+		return r;
+	*out = (struct verified_count){.shards = sqlite_column_u64(stmt, 0),
+				       .since = sqlite_column_u64(stmt, 1),
+				       .oldest_sec = sqlite3_column_int64(stmt, 2)};
+	sqlite_done(stmt);
+	return 0;
+}
+
 /* ---- small tables ---- */
 
 static int read_text(sqlite3_stmt *stmt, int column, char *out, size_t size)

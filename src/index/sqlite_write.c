@@ -292,8 +292,8 @@ static int write_copies(struct sqlite_conn *conn, uint64_t shard_no,
 	r = copy_pack(copies, &conn->scratch);
 	if (r < 0)
 		return r;
-	return sqlite_run(conn, SQL_PUT_COPIES, "uub", shard_no, (uint64_t)copy_states(copies),
-			  buf_bytes(&conn->scratch));
+	return sqlite_run(conn, SQL_PUT_COPIES, "uuib", shard_no, (uint64_t)copy_states(copies),
+			  copy_oldest_verified(copies), buf_bytes(&conn->scratch));
 }
 
 int sqlite_put_copy(struct engine_conn *base, const struct copy_row *copy)

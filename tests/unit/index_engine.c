@@ -253,6 +253,8 @@ Test(index_engine, the_proof_finds_what_is_wrong)
 		"UPDATE inode SET flags=128 WHERE ino=3",
 		"INSERT INTO xattr VALUES(3,x'61',1,x'62')",
 		"UPDATE copy SET states=4",
+		"UPDATE copy SET verified=4",
+		"UPDATE copy SET verified=NULL",
 		"UPDATE copy SET copies=x'0105'",
 		"UPDATE inode SET birth=50 WHERE ino=3",
 		"INSERT INTO extent_history VALUES(3,0,1,2,5,0,0)",
@@ -296,6 +298,63 @@ Test(index_engine, the_proof_finds_what_is_wrong)
 		cr_assert_gt(prove(), 0, "%s", wrongs[i]);
 		close_index();
 	}
+}
+
+static void put_copy(struct record *record, uint64_t shard_no, uint32_t provider_no,
+		     uint32_t state, int64_t verified_sec)
+{
+	struct copy_row copy = {.shard_no = shard_no,
+				.provider_no = provider_no,
+				.state = state,
+				.verified_sec = verified_sec};
+
+	record_put_copy(record, &copy);
+}
+
+Test(index_engine, shards_are_listed_by_when_they_were_verified)
+{
+	static const struct verified_row wanted[] = {{0, 3}, {0, 5}, {50, 1}, {70, 2}};
+	AUTO(verified_list) found = ROW_LIST_INIT;
+	AUTO(record) record = RECORD_INIT, later = RECORD_INIT;
+	struct verified_count count;
+	struct verified_row last = {INT64_MIN, 0};
+
+	start("verified");
+	cr_assert_eq(index_count_verified(index_, reader, 0, &count), 0);
+	cr_assert(count.shards == 0 && count.since == 0 && count.oldest_sec == 0);
+	for (uint64_t no = 1; no <= 5; no++)
+		put_shard_no(&record, no);
+	put_copy(&record, 1, 1, COPY_VERIFIED, 60);
+	put_copy(&record, 1, 2, COPY_VERIFIED, 50);
+	put_copy(&record, 1, 3, COPY_PENDING, 0);
+	put_copy(&record, 2, 1, COPY_VERIFIED, 70);
+	put_copy(&record, 2, 2, COPY_CORRUPT, 10);
+	put_copy(&record, 3, 1, COPY_VERIFIED, 90);
+	put_copy(&record, 3, 2, COPY_PRESENT, 0);
+	put_copy(&record, 4, 1, COPY_MISSING, 20);
+	put_copy(&record, 5, 1, COPY_PRESENT, 0);
+	apply(&record);
+	for (size_t i = 0; i < ARRAY_COUNT(wanted); i++) { /* in pages of one */
+		found.count = 0;
+		cr_assert_eq(index_list_verified(index_, reader, last.verified_sec, last.shard_no,
+						 1, &found), 0);
+		cr_assert_eq(found.count, 1);
+		last = found.rows[0];
+		cr_assert_eq(last.verified_sec, wanted[i].verified_sec, "%zu", i);
+		cr_assert_eq(last.shard_no, wanted[i].shard_no, "%zu", i);
+	}
+	found.count = 0;
+	cr_assert_eq(index_list_verified(index_, reader, last.verified_sec, last.shard_no, 9,
+					 &found), 0);
+	cr_assert_eq(found.count, 0);
+	cr_assert_eq(index_count_verified(index_, reader, 60, &count), 0);
+	cr_assert(count.shards == 4 && count.since == 1 && count.oldest_sec == 0);
+	put_copy(&later, 3, 2, COPY_MISSING, 0);
+	put_copy(&later, 5, 1, COPY_VERIFIED, 95);
+	apply(&later);
+	cr_assert_eq(index_count_verified(index_, reader, 60, &count), 0);
+	cr_assert(count.shards == 4 && count.since == 3 && count.oldest_sec == 50);
+	close_index();
 }
 
 Test(index_engine, sums_of_chunks_and_shards_follow_extents)
