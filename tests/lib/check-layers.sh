@@ -20,7 +20,7 @@ declare -A height=(
 	[ctl]=4
 	[fs]=5 [tools]=5
 )
-prune=(-path ./.git -o -path './test-*' -type d -o -path ./build -o -name _build -o -name _inst
+prune=(-path ./.git -o -path './test-*' -type d -o -path './wt-*' -type d -o -path ./build -o -name _build -o -name _inst
 	-o -name build-aux -o -name autom4te.cache -o -name '.deps' -o -path ./bin)
 mapfile -t files < <(find . \( "${prune[@]}" \) -prune -o -type f \( -name '*.[ch]' -o -name '*.sh' \
 	-o -name '*.mk' -o -name '*.sql' -o -name '*.am' -o -name '*.ac' -o -name '*.md' \
