@@ -48,6 +48,11 @@ noinst_PROGRAMS += bin/e2e/crash_oracle
 bin_e2e_crash_oracle_SOURCES = tests/lib/crash_oracle.c tests/lib/rng.h
 bin_e2e_crash_oracle_LDADD = $(UTIL_LIBS)
 
+noinst_PROGRAMS += bin/e2e/powerfs
+bin_e2e_powerfs_SOURCES = tests/lib/powerfs.c tests/lib/power_disk.c tests/lib/power_disk.h \
+	tests/lib/rng.h
+bin_e2e_powerfs_LDADD = $(UTIL_LIBS) $(FUSE_LIBS)
+
 # Long versions of what ./check runs for a minute.
 crash-test: all
 	SHARDFS_LONG=1 SHARDFS_BUILDDIR='$(abs_top_builddir)' $(top_srcdir)/tests/e2e/run.sh crash

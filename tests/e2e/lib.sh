@@ -18,6 +18,9 @@
 #	oracle_start [SUBDIR]	begins tests/lib/crash_oracle.c on the mount
 #	oracle COMMAND...	asks it; the answer is in $answer
 #	oracle_stop
+#	power_on		$FS lies on tests/lib/powerfs.c from now on; before fs_make
+#	power_fail MODE [SEED]	the daemon dies, what was not synced is gone, $FS is back
+#	power COMMAND...	tells it; power_off ends it
 #	must_fail COMMAND...	succeeds when the command fails
 #	skip REASON		this test cannot run here
 #
@@ -178,4 +181,34 @@ fs_check() {
 		tail -n 20 "$TMPDIR/fsck.out" >&2
 		return 1
 	}
+}
+
+# A disk that forgets, beneath everything that the file system keeps.
+POWER=$TMPDIR/power
+power() {
+	powerfs ctl "$POWER" "$@"
+}
+power_on() {
+	mkdir -p "$FS"
+	powerfs "$FS" "$POWER"
+	mountpoint -q "$FS"
+}
+power_off() {
+	power quit >/dev/null
+	eventually 20 must_fail mountpoint -q "$FS"
+}
+# Everything so far lasts, whoever wrote it.
+power_sync() {
+	find "$FS" -depth -exec sync {} +
+}
+power_fail() { # MODE [SEED]: what it did is in $lost
+	local pid
+	if pid=$(fs_pid); then
+		kill -9 "$pid"
+		fs_clear "$pid"
+	else
+		fs_clear
+	fi
+	lost=$(power lose "$@") || die "powerfs: $lost"
+	power boot >/dev/null
 }

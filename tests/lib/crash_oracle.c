@@ -11,6 +11,8 @@
  *	work PID OPS end	the same, but after OPS the workers close their files;
  *			the answer ends in "died" if the mount did
  *	verify		what may be there after a death of the daemon
+ *	power		what may be there after a loss of power: there a close
+ *			acknowledges nothing
  *	exact		everything is there (after a clean end)
  *	quit
  *
@@ -88,7 +90,8 @@ struct node {
 	uint32_t base_mode, base_xattr, mode, xattr;
 	uint8_t *base, *live;
 	size_t base_len, live_len;
-	int barrier; /* ops before this one are in it for good; 0: none */
+	int barrier;      /* ops before this one are in it for good; 0: none */
+	int sync_barrier; /* the same, of fsyncs alone */
 	bool is_used;
 };
 
@@ -150,6 +153,7 @@ static atomic_uint_fast64_t ops_done;
 static atomic_bool is_stopping;
 static pid_t victim;
 static bool is_killer;
+static bool is_power_loss; /* a close acknowledged nothing */
 static uint64_t ops_wanted;
 static uint32_t cycle;
 static char complaint[1024];
@@ -363,6 +367,8 @@ static bool op_end(struct worker *w, struct op *op, long result)
 		op->ended = atomic_fetch_add(&stamp, 1);
 		if (op->kind == OP_FSYNC || op->kind == OP_CLOSE)
 			w->nodes[op->node].barrier = (int)(op - w->ops);
+		if (op->kind == OP_FSYNC)
+			w->nodes[op->node].sync_barrier = (int)(op - w->ops);
 		atomic_fetch_add(&ops_done, 1);
 		return true;
 	}
@@ -954,6 +960,11 @@ static bool same_names(const struct worker *w, const struct state *state,
 	return true;
 }
 
+static int barrier_of(const struct node *node)
+{
+	return is_power_loss ? node->sync_barrier : node->barrier;
+}
+
 /* The events of a file before the cut, newest first. */
 static int events_of(const struct worker *w, int node, int cut, int *events)
 {
@@ -981,7 +992,7 @@ static bool size_is_allowed(const struct worker *w, const struct node *node, con
 			continue;
 		}
 		hi = MAX(hi, op->off + op->len);
-		if (events[i] < node->barrier)
+		if (events[i] < barrier_of(node))
 			lo = MAX(lo, op->off + op->len);
 	}
 	if (found->size < lo || found->size > hi)
@@ -1002,7 +1013,7 @@ static bool bytes_are_allowed(const struct worker *w, int number, const int *eve
 
 	for (int i = 0; i < count; i++) {
 		const struct op *op = &w->ops[events[i]];
-		bool is_definite = op->kind == OP_TRUNCATE || events[i] < node->barrier;
+		bool is_definite = op->kind == OP_TRUNCATE || events[i] < barrier_of(node);
 		uint64_t from = op->off, to = op->off + op->len;
 
 		if (op->kind == OP_TRUNCATE)
@@ -1129,8 +1140,8 @@ static uint64_t newest_acknowledged(void)
 			int j = i - 1;
 
 			if (!barrier->is_acked ||
-			    (barrier->kind != OP_FSYNC && barrier->kind != OP_CLOSE &&
-			     barrier->kind != OP_FSYNCDIR))
+			    (barrier->kind != OP_FSYNC && barrier->kind != OP_FSYNCDIR &&
+			     (barrier->kind != OP_CLOSE || is_power_loss)))
 				continue;
 			while (j >= 0 && !touches(&w->ops[j], barrier))
 				j--;
@@ -1436,8 +1447,10 @@ int main(int argc, char **argv)
 
 		if (sscanf(line, "work %d %llu %7s", &pid, &ops, how) == 3) {
 			answer(run(pid, ops, strcmp(how, "kill") == 0));
-		} else if (strcmp(line, "verify\n") == 0 || strcmp(line, "exact\n") == 0) {
-			is_fine = line[0] == 'v' ? verify() : verify_exactly();
+		} else if (strcmp(line, "verify\n") == 0 || strcmp(line, "exact\n") == 0 ||
+			   strcmp(line, "power\n") == 0) {
+			is_power_loss = line[0] == 'p';
+			is_fine = line[0] == 'e' ? verify_exactly() : verify();
 			answer(is_fine);
 			for (unsigned n = 0; n < THREADS; n++)
 				adopt(&workers[n], &snapshots[n]);
