@@ -114,7 +114,7 @@ fs_make() {
 	install -d -m 0700 "$FS" "$FS/providers" "$FS"/providers/{primary,secondary,tertiary}
 	(umask 077 && head -c 32 /dev/urandom | base64 >"$FS/passphrase")
 	fs_config "$@" >"$CONF"
-	mkfs.shardfs "$CONF"
+	mkfs.shardfs --kdf-cost 10 "$CONF" # scrypt as cheap as it gets: tests mount often
 	mkdir -p "$MNT"
 }
 is_mounted() {
@@ -142,7 +142,7 @@ fs_pid() {
 	return 1
 }
 pid_is_gone() {
-	! grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status" 2>/dev/null
+	! grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status" 2>/dev/null
 }
 fs_umount() {
 	local pid dir=${1:-$MNT}
