@@ -20,8 +20,12 @@
  * all further steps go through that descriptor.  So a request never works on
  * the directory beneath a mount point, nor on another disk.
  *
- * Order of durable steps of a PUT: write .tmp/X, fdatasync, link or rename it
- * to its name, fsync the directory; answer.  A writer holds a flock on X, so
+ * Order of durable steps of a PUT: the directory and its name (once for each
+ * process and store), write .tmp/X, fdatasync, link or rename it to its name,
+ * fsync the directory; answer.
+ * INVARIANT: whatever is answered as being there (PUT, GET, HEAD, LIST) is there
+ * after a power loss.  What a killed process had named and not synced is synced
+ * when the store is entered for the first time.  A writer holds a flock on X, so
  * what can be locked there is the leftover of a crash and is removed when a
  * store is entered for the first time.
  *

@@ -53,6 +53,9 @@ struct dir_backend {
 	bool is_bound;
 	uint8_t fs_id[BACKEND_FS_ID_SIZE];
 	struct identity identity;
+	/* Directories whose own names are known to be durable, by their first two digits; "index". */
+	uint8_t is_dir_named[32];
+	bool is_index_named;
 	uint64_t used_bytes; /* with size_max: of all objects, and of PUTs under way */
 
 	_Atomic uint64_t total_bytes, free_bytes, space_seen_ms; /* 0: not yet */

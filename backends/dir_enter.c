@@ -18,6 +18,7 @@
  */
 
 #define SPACE_EVERY_MS 1000
+#define UNSYNCED_S_MAX 3600 /* what changed longer ago the kernel has written by itself */
 
 /* ---- failures ---- */
 
@@ -152,6 +153,47 @@ static void leftovers_remove(int root)
 	closedir(tmp);
 }
 
+static int sync_if_new(const struct dir_backend *dir, int fd, struct failure *failure)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 ||
+	    (st.st_mtim.tv_sec + UNSYNCED_S_MAX > clock_wall().sec && fsync(fd) < 0))
+		return dir_fail_errno(failure, dir, "syncing what was there");
+	return 0;
+}
+
+/*
+ * A writer that was killed after it had named an object and before it had synced the directory left
+ * something that a LIST or HEAD shows, that counts as a copy, and that a power loss takes away.
+ */
+static int names_sync(const struct dir_backend *dir, int root, struct failure *failure)
+{
+	int fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+
+	if (!stream) {
+		r = dir_fail_errno(failure, dir, "opening the store");
+		mem_close_fd(&fd);
+		return r;
+	}
+	r = sync_if_new(dir, root, failure);
+	while (r == 0 && (entry = readdir(stream))) {
+		AUTO_FD sub = -1;
+
+		if (entry->d_name[0] == '.' || (entry->d_type != DT_DIR &&
+						entry->d_type != DT_UNKNOWN))
+			continue;
+		sub = openat(fd, entry->d_name,
+			     O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+		if (sub >= 0)
+			r = sync_if_new(dir, sub, failure);
+	}
+	closedir(stream);
+	return r;
+}
+
 static uint64_t tree_bytes(int at, const char *name, int depth)
 {
 	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -222,12 +264,17 @@ static int enter_newly(struct dir_backend *dir, int root, struct identity *seen,
 	if (r < 0)
 		return r;
 	leftovers_remove(root);
+	r = dir->config->fsync ? names_sync(dir, root, failure) : 0;
+	if (r < 0)
+		return r;
 	dir_space_look(dir, root, true);
 	if (dir->config->size_max_bytes > 0)
 		used_bytes = tree_bytes(root, ".", DIR_DEPTH_MAX);
 	lock_take(&dir->lock);
 	seen->is_valid = true;
 	dir->identity = *seen;
+	memset(dir->is_dir_named, 0, sizeof(dir->is_dir_named));
+	dir->is_index_named = false;
 	dir->used_bytes = used_bytes;
 	lock_drop(&dir->lock);
 	return 0;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -83,16 +84,42 @@ static int make_dirs(const struct dir_backend *dir, int root, const char *path,
 	return 0;
 }
 
-static int open_parent(const struct dir_backend *dir, int root, const struct place *place,
+/*
+ * That a directory is there does not mean that its name lasts: another worker may just have made it,
+ * or a process that was killed.  So each is asked about once.
+ */
+static bool is_named(struct dir_backend *dir, const char *path, bool is_now)
+{
+	unsigned no = 0;
+	bool *index = strcmp(path, "index") == 0 ? &dir->is_index_named : NULL, was;
+	LOCK_SCOPE(&dir->lock);
+
+	if (index) {
+		was = *index;
+		*index |= is_now;
+		return was;
+	}
+	if (strspn(path, DIR_HEX_DIGITS) != 2 || path[2] != '\0')
+		return strcmp(path, ".") == 0;
+	no = (unsigned)strtoul(path, NULL, 16);
+	was = dir->is_dir_named[no / 8] & BIT(no % 8);
+	if (is_now)
+		dir->is_dir_named[no / 8] |= (uint8_t)BIT(no % 8);
+	return was;
+}
+
+static int open_parent(struct dir_backend *dir, int root, const struct place *place,
 		       struct failure *failure, int *parent)
 {
-	int fd = openat(root, place->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool was_named = is_named(dir, place->dir, false);
+	int fd = was_named ? openat(root, place->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
-	if (fd < 0 && errno == ENOENT) {
+	if (!was_named || (fd < 0 && errno == ENOENT)) {
 		int r = make_dirs(dir, root, place->dir, failure);
 
 		if (r < 0)
 			return r;
+		is_named(dir, place->dir, true);
 		fd = openat(root, place->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	}
 	if (fd < 0)
