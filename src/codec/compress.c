@@ -97,10 +97,22 @@ static bool is_uneven(struct bytes src)
 
 static bool set_level(struct compress_ctx *ctx, int level)
 {
+	bool is_fast = level == COMPRESS_LEVEL_FAST;
+	/* 0: as the level has it */
+	struct {
+		ZSTD_cParameter parameter;
+		int value;
+	} wanted[] = {{ZSTD_c_compressionLevel, is_fast ? 1 : level},
+		      {ZSTD_c_hashLog, is_fast ? 12 : 0},
+		      {ZSTD_c_minMatch, is_fast ? 7 : 0}};
+
 	if (ctx->level == level)
 		return true;
-	if (ZSTD_isError(ZSTD_CCtx_setParameter(ctx->pack, ZSTD_c_compressionLevel, level)))
-		return false;
+	ctx->level = 0;
+	for (size_t i = 0; i < ARRAY_COUNT(wanted); i++)
+		if (ZSTD_isError(ZSTD_CCtx_setParameter(ctx->pack, wanted[i].parameter,
+							wanted[i].value)))
+			return false;
 	ctx->level = level;
 	return true;
 }

@@ -136,7 +136,7 @@ int config_settings_misfit(const struct config_settings *settings, const char **
 int config_settings_defaults(struct config_settings *settings);
 void config_settings_release(struct config_settings *settings);
 
-/* zstd level in force: -5 .. 19, 0 = off. */
+/* Level in force, as codec/compress.h has them: zstd -5 .. 19, 0 off, 20 fast. */
 int config_compression_level(const struct config_settings *settings);
 /* Codec threads in force: the setting, or the processors at hand (1 .. 64). */
 unsigned config_codec_threads(const struct config_settings *settings);

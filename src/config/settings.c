@@ -19,7 +19,7 @@ static const char *const log_level_names[] = {"debug", "info", "warn", "error", 
 static const char *const log_format_names[] = {"text", "json", NULL};
 static const char *const compression_names[] = {
 	"off", "-5", "-4", "-3", "-2", "-1", "1",  "2",  "3",  "4",  "5",  "6",  "7",
-	"8",   "9",  "10", "11", "12", "13", "14", "15", "16", "17", "18", "19", NULL};
+	"8",   "9",  "10", "11", "12", "13", "14", "15", "16", "17", "18", "19", "fast", NULL};
 
 const struct option_spec config_options[] = {
 	OPT_STRING(struct config, home, OPT_REQUIRED,
@@ -72,7 +72,7 @@ const struct option_spec config_settings_options[] = {
 		 "memory for changes that the index does not have yet"),
 	OPT_SIZE(struct config_settings, index_cache_bytes, "32MiB", 1 * MIB, 64 * GIB,
 		 "memory for pages of the index, over all connections"),
-	OPT_SIZE(struct config_settings, chunk_min_bytes, "64KiB", 256, 4 * MIB,
+	OPT_SIZE(struct config_settings, chunk_min_bytes, "128KiB", 256, 4 * MIB,
 		 "smallest chunk; at mkfs only; at most half of chunk_avg"),
 	OPT_SIZE(struct config_settings, chunk_avg_bytes, "256KiB", 1 * KIB, 8 * MIB,
 		 "average chunk, a power of two; at mkfs only"),
@@ -84,7 +84,7 @@ const struct option_spec config_settings_options[] = {
 		  "shards being filled at once; the idlest is sealed for another"),
 	OPT_DURATION(struct config_settings, shard_idle_ms, "5s", 100, 1 * HOUR,
 		     "an open shard that got nothing for this time is sealed"),
-	OPT_ENUM(struct config_settings, compression, "-1", compression_names,
+	OPT_ENUM(struct config_settings, compression, "fast", compression_names,
 		 "zstd level for new chunks; what does not shrink is stored as it is"),
 	OPT_COUNT(struct config_settings, codec_threads_count, "0", 0, 64,
 		  "threads that chunk, compress and encrypt; 0: one for each processor"),

@@ -118,7 +118,7 @@ Test(codec_compress, arguments_out_of_range_are_refused)
 	struct bytes packed;
 
 	cr_assert_eq(compress_pack(ctx, 1, bytes_of(&byte, 0), &out, &packed, &kind), -EINVAL);
-	cr_assert_eq(compress_pack(ctx, 20, bytes_of(&byte, 1), &out, &packed, &kind), -EINVAL);
+	cr_assert_eq(compress_pack(ctx, 21, bytes_of(&byte, 1), &out, &packed, &kind), -EINVAL);
 	cr_assert_eq(compress_pack(ctx, -6, bytes_of(&byte, 1), &out, &packed, &kind), -EINVAL);
 	cr_assert_eq(compress_pack(ctx, 1, bytes_of(&byte, COMPRESS_BYTES_MAX + 1), &out, &packed,
 				   &kind),

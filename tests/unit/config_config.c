@@ -52,7 +52,7 @@ Test(config, the_shortest_file_has_all_defaults)
 	cr_assert_eq(config.providers[0].pair_count, 1);
 	cr_assert_eq(config.settings.shard_size_bytes, 16 * MIB);
 	cr_assert_eq(config.settings.commit_interval_ms, 5000);
-	cr_assert_eq(config_compression_level(&config.settings), -1);
+	cr_assert_eq(config_compression_level(&config.settings), 20);
 	cr_assert(config_codec_threads(&config.settings) >= 1);
 }
 
@@ -261,8 +261,10 @@ Test(config, every_compression_level_has_its_name)
 	struct config_settings settings;
 
 	cr_assert_eq(config_settings_defaults(&settings), 0);
-	for (int level = -5; level <= 19; level++) {
-		AUTO_STR text = level == 0 ? mem_strdup("off") : mem_printf("%d", level);
+	for (int level = -5; level <= 20; level++) {
+		AUTO_STR text = level == 0    ? mem_strdup("off")
+				: level == 20 ? mem_strdup("fast")
+					      : mem_printf("%d", level);
 
 		cr_assert_eq(config_settings_set(&settings, "compression", text, NULL), 0);
 		cr_assert_eq(config_compression_level(&settings), level);
