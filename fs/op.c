@@ -221,6 +221,17 @@ int op_push_and_reply(struct op *op)
 	return OP_PENDING;
 }
 
+int op_sync_and_reply(struct op *op)
+{
+	struct session *session = op->session;
+	struct chunk_worker *worker = loop_worker_take(session);
+
+	store_fsync(session->store, worker, op->inode, op_waiter_reply(op));
+	if (worker)
+		loop_worker_put(session);
+	return OP_PENDING;
+}
+
 /* ---- steps ---- */
 
 void op_step(struct op *op, struct index_reader *reader)

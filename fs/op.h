@@ -96,6 +96,8 @@ int op_push_first(struct op *op, struct inode *inode);
  * it may wait.
  */
 int op_push_and_reply(struct op *op);
+/* fsync of op->inode, likewise. */
+int op_sync_and_reply(struct op *op);
 /*
  * The op ends with the status that `waiter` is told: set up with op_waiter_reply, give the waiter
  * away, return OP_PENDING.

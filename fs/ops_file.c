@@ -321,8 +321,7 @@ void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static int run_fsync(struct op *op, struct index_reader *reader)
 {
 	(void)reader;
-	store_fsync(op->session->store, op->inode, op_waiter_reply(op));
-	return OP_PENDING;
+	return op_sync_and_reply(op);
 }
 
 void ops_fsync(fuse_req_t req, fuse_ino_t ino, int is_data_only, struct fuse_file_info *fi)

@@ -76,7 +76,7 @@ static int sync_object(struct ctl_call *call)
 	if (inode_is_dir(call->inode))
 		store_sync(call->store, &pending.waiter);
 	else
-		writer_sync(call->store->writer, call->inode, &pending.waiter);
+		writer_sync(call->store->writer, NULL, call->inode, &pending.waiter);
 	return pending_wait(&pending);
 }
 

@@ -193,7 +193,8 @@ static unsigned copies_for(const struct policy *policy)
 	}
 }
 
-void ack_fsync(struct ack *ack, struct inode *inode, struct waiter *waiter)
+void ack_fsync(struct ack *ack, struct chunk_worker *worker, struct inode *inode,
+	       struct waiter *waiter)
 {
 	struct ack_request *request;
 	struct policy policy;
@@ -202,7 +203,7 @@ void ack_fsync(struct ack *ack, struct inode *inode, struct waiter *waiter)
 	store_policy_of(ack->store, inode->row.policy_root, &policy);
 	copies = inode_is_regular(inode) ? copies_for(&policy) : 0;
 	if (copies == 0) {
-		writer_sync(ack->store->writer, inode, waiter);
+		writer_sync(ack->store->writer, worker, inode, waiter);
 		return;
 	}
 	request = mem_alloc(sizeof(*request));
@@ -217,7 +218,7 @@ void ack_fsync(struct ack *ack, struct inode *inode, struct waiter *waiter)
 	request->copies = copies;
 	request->synced.done = locally_synced;
 	list_init(&request->link);
-	writer_sync(ack->store->writer, inode, &request->synced);
+	writer_sync(ack->store->writer, worker, inode, &request->synced);
 }
 
 int ack_start(struct store *store, struct ack **out)

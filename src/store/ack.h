@@ -18,7 +18,8 @@ int ack_start(struct store *store, struct ack **out);
 /* Whoever waits is told -ECANCELED; accepts NULL. */
 void ack_stop(struct ack *ack);
 
-/* Any thread, no lock held; never waits. */
-void ack_fsync(struct ack *ack, struct inode *inode, struct waiter *waiter);
+/* Any thread, no lock held; waits for the disk if it has a worker, for nothing without. */
+void ack_fsync(struct ack *ack, struct chunk_worker *worker, struct inode *inode,
+	       struct waiter *waiter);
 
 #endif

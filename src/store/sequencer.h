@@ -103,6 +103,11 @@ uint64_t sequencer_synced_seq(struct sequencer *sequencer);
 void sequencer_when_written(struct sequencer *sequencer, uint64_t seq, struct waiter *waiter);
 /* ... when they are durable.  Concurrent waiters share the syncs. */
 void sequencer_when_synced(struct sequencer *sequencer, uint64_t seq, struct waiter *waiter);
+/*
+ * The same for a thread that may wait, without locks: unless somebody does already, it syncs itself,
+ * which spares two switches of threads.  Still never waits for another thread's round.
+ */
+void sequencer_sync_here(struct sequencer *sequencer, uint64_t seq, struct waiter *waiter);
 /* ... when they are in the engine (syncs and applies at once, without the interval). */
 void sequencer_when_applied(struct sequencer *sequencer, uint64_t seq, struct waiter *waiter);
 /* The same three, waiting. For threads that may wait; without locks, never from a `done`. */

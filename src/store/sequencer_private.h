@@ -47,6 +47,8 @@ struct sequencer {
 
 	/* syncing */
 	bool is_sync_wanted;
+	bool is_syncing;       /* the role of the one thread that runs a round */
+	bool is_sync_crowded;  /* the last round served more than one */
 	int sync_error;
 	uint64_t sync_failures; /* rounds that failed for whatever reason */
 	int last_sync_failure;

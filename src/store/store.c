@@ -530,9 +530,10 @@ int store_close(struct store *store)
 	return r;
 }
 
-void store_fsync(struct store *store, struct inode *inode, struct waiter *waiter)
+void store_fsync(struct store *store, struct chunk_worker *worker, struct inode *inode,
+		 struct waiter *waiter)
 {
-	ack_fsync(store->priv->ack, inode, waiter);
+	ack_fsync(store->priv->ack, worker, inode, waiter);
 }
 
 void store_sync(struct store *store, struct waiter *waiter)

@@ -81,8 +81,10 @@ int store_check(struct store *store, bool is_deep, void (*found)(void *ctx, cons
 /* Pushes, syncs, applies, closes.  Returns the first failure; the store is gone in any case. */
 int store_close(struct store *store);
 
-/* fsync: durable at the acknowledgement level of the file's policy. */
-void store_fsync(struct store *store, struct inode *inode, struct waiter *waiter);
+/* fsync: durable at the acknowledgement level of the file's policy.  worker: of writer_worker_new, if
+ * this thread may wait for the disk; else NULL. */
+void store_fsync(struct store *store, struct chunk_worker *worker, struct inode *inode,
+		 struct waiter *waiter);
 /* Everything accepted so far is durable on this machine (shardctl sync). */
 void store_sync(struct store *store, struct waiter *waiter);
 

@@ -2,7 +2,10 @@
 /*
  * One round: write what is submitted, sync the spool, sync the journal, answer,
  * append a mark.  Whoever asks while a round runs is served by the next one,
- * together with all others: that is the group commit.
+ * together with all others: that is the group commit.  A round is run by the thread
+ * that asked, if it may wait and nobody runs one (sequencer_sync_here); all who come
+ * meanwhile are served by the syncer's thread.  is_syncing is that role.  Where many
+ * ask, the thread's wakeup is what lets them gather, so then nobody else takes it.
  *
  * The answer does not wait for the mark.  An acknowledged record without one is
  * durable all the same; the mark only spares replay the check of the spool's
@@ -82,8 +85,11 @@ static int sync_round_locked(struct sequencer *s)
 {
 	struct waiter *told = STEAL(s->sync_waiters);
 	uint64_t target = s->last;
-	int r = sequencer_write_up_to_locked(s, target, false);
+	int r;
 
+	assert(!s->is_syncing);
+	s->is_syncing = true;
+	r = sequencer_write_up_to_locked(s, target, false);
 	if (r == 0 && target > s->synced)
 		r = sync_both_locked(s, target);
 	if (r < 0) {
@@ -91,6 +97,7 @@ static int sync_round_locked(struct sequencer *s)
 		s->sync_failures++;
 		s->last_sync_failure = r;
 	}
+	s->is_sync_crowded = told && told->next;
 	cond_wake_all(&s->synced_moved);
 	if (s->synced - s->applied >= APPLY_BATCH_RECORDS)
 		applier_kick_locked(s);
@@ -99,6 +106,9 @@ static int sync_round_locked(struct sequencer *s)
 	lock_take(&s->lock);
 	if (r == 0)
 		mark_locked(s);
+	s->is_syncing = false;
+	if (s->is_sync_wanted)
+		cond_wake_one(&s->wake_syncer);
 	return r;
 }
 
@@ -108,7 +118,7 @@ void *syncer_run(void *arg)
 	LOCK_SCOPE(&s->lock);
 
 	while (!s->is_ending) {
-		if (!s->is_sync_wanted) {
+		if (!s->is_sync_wanted || s->is_syncing) {
 			cond_wait(&s->wake_syncer, &s->lock);
 			continue;
 		}
@@ -153,7 +163,7 @@ int sequencer_wait_synced(struct sequencer *s, uint64_t seq)
 	return syncer_wait_locked(s, seq, false);
 }
 
-void sequencer_when_synced(struct sequencer *s, uint64_t seq, struct waiter *waiter)
+static void when_synced(struct sequencer *s, uint64_t seq, bool may_sync, struct waiter *waiter)
 {
 	int r;
 
@@ -167,6 +177,19 @@ void sequencer_when_synced(struct sequencer *s, uint64_t seq, struct waiter *wai
 		return;
 	}
 	waiter_push(&s->sync_waiters, waiter);
-	want_sync_locked(s);
+	/* after a failure the syncer's thread goes on, at its pace */
+	if (!may_sync || s->is_syncing || s->is_sync_wanted || s->is_sync_crowded ||
+	    sync_round_locked(s) < 0 || s->sync_waiters)
+		want_sync_locked(s);
 	lock_drop(&s->lock);
+}
+
+void sequencer_when_synced(struct sequencer *s, uint64_t seq, struct waiter *waiter)
+{
+	when_synced(s, seq, false, waiter);
+}
+
+void sequencer_sync_here(struct sequencer *s, uint64_t seq, struct waiter *waiter)
+{
+	when_synced(s, seq, true, waiter);
 }

@@ -78,8 +78,9 @@ int writer_worker_new(struct writer *writer, struct chunk_worker **out);
  */
 void writer_push_here(struct writer *writer, struct chunk_worker *worker, struct inode *inode,
 		      struct waiter *waiter);
-/* ... and durable (fsync). */
-void writer_sync(struct writer *writer, struct inode *inode, struct waiter *waiter);
+/* ... and durable (fsync).  worker: of this thread, which may wait; else NULL. */
+void writer_sync(struct writer *writer, struct chunk_worker *worker, struct inode *inode,
+		 struct waiter *waiter);
 /* Every inode. */
 void writer_sync_all(struct writer *writer, struct waiter *waiter);
 /* Nothing of the inode is unpushed (inode locked). */

@@ -17,7 +17,7 @@
 
 /* ---- the codec's side ---- */
 
-static void run_finish(struct writer *writer, struct run *run)
+static void run_finish(struct writer *writer, struct chunk_worker *worker, struct run *run)
 {
 	struct inode *inode = run->inode;
 
@@ -28,7 +28,7 @@ static void run_finish(struct writer *writer, struct run *run)
 	lock_take(&writer->lock);
 	writer->runs_in_codec--;
 	lock_drop(&writer->lock);
-	writer_commit_ready(writer, inode);
+	writer_commit_ready(writer, worker, inode);
 	inode_unref(writer->settings.inodes, inode, 1);
 }
 
@@ -71,7 +71,7 @@ static void code_piece(struct writer *writer, struct chunk_worker *worker, struc
 	if (r < 0)
 		run->error = r;
 	if (atomic_fetch_sub(&run->pieces_left, 1) == 1)
-		run_finish(writer, run);
+		run_finish(writer, worker, run);
 }
 
 static int add_piece(struct run *run, uint32_t *capacity, uint32_t start, uint32_t len)
@@ -113,7 +113,7 @@ static void pass_tail(struct writer *writer, struct run *run, uint32_t tail)
 }
 
 /* Cuts a run into pieces and tells their number; with none of them the run is finished. */
-static uint32_t cut_run(struct writer *writer, struct run *run)
+static uint32_t cut_run(struct writer *writer, struct chunk_worker *worker, struct run *run)
 {
 	const struct chunker *chunker = writer->settings.chunker;
 	uint32_t at = run->start, end = run->start + run->len, capacity = 0;
@@ -133,7 +133,7 @@ static uint32_t cut_run(struct writer *writer, struct run *run)
 		run->error = r;
 	if (r < 0 || run->piece_count == 0) {
 		run->piece_count = r < 0 ? 0 : run->piece_count;
-		run_finish(writer, run);
+		run_finish(writer, worker, run);
 		return 0;
 	}
 	run->pieces_left = run->piece_count;
@@ -144,7 +144,7 @@ static uint32_t cut_run(struct writer *writer, struct run *run)
 /* The first piece is for the caller, others for whoever is free. */
 static void code_run(struct writer *writer, struct chunk_worker *worker, struct run *run)
 {
-	uint32_t count = cut_run(writer, run);
+	uint32_t count = cut_run(writer, worker, run);
 
 	if (count == 0)
 		return;
@@ -159,7 +159,7 @@ static void code_run(struct writer *writer, struct chunk_worker *worker, struct 
 
 void writer_code_here(struct writer *writer, struct chunk_worker *worker, struct run *run)
 {
-	uint32_t count = cut_run(writer, run);
+	uint32_t count = cut_run(writer, worker, run);
 
 	for (uint32_t n = 0; n < count; n++)
 		code_piece(writer, worker, run, n); /* the last one ends the run */

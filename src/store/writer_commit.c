@@ -84,13 +84,18 @@ static void push_settle(struct waiter *inner, int error)
 	user->done(user, error);
 }
 
-static void push_to_journal(struct writer *writer, struct push *push, uint64_t seq)
+static void push_to_journal(struct writer *writer, struct chunk_worker *worker, struct push *push,
+			    uint64_t seq)
 {
+	struct sequencer *sequencer = writer->settings.sequencer;
+
 	push->inner.done = push_settle;
-	if (push->is_sync)
-		sequencer_when_synced(writer->settings.sequencer, seq, &push->inner);
+	if (!push->is_sync)
+		sequencer_when_written(sequencer, seq, &push->inner);
+	else if (worker && worker == push->worker)
+		sequencer_sync_here(sequencer, seq, &push->inner);
 	else
-		sequencer_when_written(writer->settings.sequencer, seq, &push->inner);
+		sequencer_when_synced(sequencer, seq, &push->inner);
 }
 
 /* Moves the pushes whose runs are all journalled to `ready`.  Inode locked. */
@@ -114,7 +119,7 @@ static void take_pushes(struct inode *inode, struct list *ready)
 }
 
 /* The caller has a reference on the inode. */
-void writer_commit_ready(struct writer *writer, struct inode *inode)
+void writer_commit_ready(struct writer *writer, struct chunk_worker *worker, struct inode *inode)
 {
 	struct list done = LIST_INIT(done), pushes = LIST_INIT(pushes), *stop;
 	uint64_t seq;
@@ -161,7 +166,7 @@ void writer_commit_ready(struct writer *writer, struct inode *inode)
 	}
 	list_for_each(pos, &pushes) {
 		list_remove(pos);
-		push_to_journal(writer, container_of(pos, struct push, link), seq);
+		push_to_journal(writer, worker, container_of(pos, struct push, link), seq);
 	}
 	writer_unpark(writer);
 	if (owes_unref)
@@ -183,6 +188,7 @@ void writer_push_start(struct writer *writer, struct inode *inode, bool is_sync,
 	}
 	push->user = waiter;
 	push->is_sync = is_sync;
+	push->worker = worker;
 	lock_take(&inode->lock);
 	run = worker ? writer_take_small(writer, inode) : NULL;
 	if (!run)
@@ -199,7 +205,7 @@ void writer_push_start(struct writer *writer, struct inode *inode, bool is_sync,
 	inode->write_error = 0;
 	seq = inode->last_seq;
 	lock_drop(&inode->lock);
-	push_to_journal(writer, push, seq);
+	push_to_journal(writer, worker, push, seq);
 }
 
 void writer_push(struct writer *writer, struct inode *inode, struct waiter *waiter)
@@ -218,9 +224,10 @@ void writer_push_here(struct writer *writer, struct chunk_worker *worker, struct
 	writer_push_start(writer, inode, false, worker, waiter);
 }
 
-void writer_sync(struct writer *writer, struct inode *inode, struct waiter *waiter)
+void writer_sync(struct writer *writer, struct chunk_worker *worker, struct inode *inode,
+		 struct waiter *waiter)
 {
-	writer_push_start(writer, inode, true, NULL, waiter);
+	writer_push_start(writer, inode, true, worker, waiter);
 }
 
 /* Up to `max` dirty inodes, each with a reference, beginning with the longest dirty. */

@@ -61,6 +61,7 @@ struct push {
 	uint64_t until;       /* number of the last run that counts */
 	int error;
 	bool is_sync;
+	struct chunk_worker *worker; /* of the thread that began it, if that may wait */
 };
 
 struct writer {
@@ -121,8 +122,8 @@ void writer_code_here(struct writer *writer, struct chunk_worker *worker, struct
 
 /* ---- writer_commit.c; no lock ---- */
 
-/* The caller has a reference on the inode. */
-void writer_commit_ready(struct writer *writer, struct inode *inode);
+/* The caller has a reference on the inode.  worker: of this thread. */
+void writer_commit_ready(struct writer *writer, struct chunk_worker *worker, struct inode *inode);
 /* worker: of this thread, which may wait; or NULL. */
 void writer_push_start(struct writer *writer, struct inode *inode, bool is_sync,
 		       struct chunk_worker *worker, struct waiter *waiter);

@@ -108,7 +108,7 @@ static void one_operation(uint64_t n, struct told_waiter w[4])
 	if (n % 2 == 0)
 		ask(sequencer_when_written, number, &w[1]);
 	if (n % 7 == 0)
-		ask(sequencer_when_synced, number, &w[2]);
+		ask(n % 2 ? sequencer_sync_here : sequencer_when_synced, number, &w[2]);
 	if (n % 301 == 0)
 		ask(sequencer_when_applied, number, &w[3]);
 	if (n % 5 == 0)

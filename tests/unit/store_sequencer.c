@@ -267,6 +267,39 @@ Test(sequencer, those_who_ask_during_a_sync_share_the_next_one)
 	cr_assert_eq(spool_syncs, 2);
 }
 
+/* ... and with nobody else about, whoever may wait syncs itself. */
+Test(sequencer, a_thread_that_may_wait_syncs_itself_unless_another_one_does)
+{
+	struct told here = told_init(), there = told_init(), meanwhile = told_init();
+
+	start(1);
+	sequencer_sync_here(seq, must_submit(), &here.waiter);
+	cr_assert(here.times == 1 && here.error == 0, "told before it returned");
+	cr_assert_eq(spool_syncs, 1);
+	SET(is_spool_held, true);
+	sequencer_when_synced(seq, must_submit(), &there.waiter);
+	WAIT_FOR(spool_inside == 1);
+	sequencer_sync_here(seq, must_submit(), &meanwhile.waiter); /* does not wait for that one */
+	cr_assert_eq(meanwhile.times, 0);
+	SET(is_spool_held, false);
+	WAIT_FOR(meanwhile.times == 1);
+	cr_assert(there.times == 1 && meanwhile.error == 0);
+	cr_assert_eq(spool_syncs, 3);
+}
+
+Test(sequencer, a_sync_that_fails_on_the_askers_thread_is_tried_again)
+{
+	struct told told = told_init();
+
+	start(1);
+	SET(spool_error, -EIO);
+	sequencer_sync_here(seq, must_submit(), &told.waiter);
+	cr_assert(told.times == 1 && told.error == -EIO);
+	SET(spool_error, 0);
+	while (sequencer_synced_seq(seq) < 1)
+		sched_yield();
+}
+
 Test(sequencer, a_stream_goes_on_while_a_sync_hangs)
 {
 	struct told told = told_init();

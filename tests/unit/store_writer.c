@@ -158,6 +158,11 @@ void sequencer_when_synced(struct sequencer *sequencer, uint64_t seq, struct wai
 	sequencer_when_written(sequencer, seq, waiter);
 }
 
+void sequencer_sync_here(struct sequencer *sequencer, uint64_t seq, struct waiter *waiter)
+{
+	sequencer_when_written(sequencer, seq, waiter);
+}
+
 int reader_read(struct reader *reader, struct index_reader *index_reader, uint64_t ino,
 		uint64_t off, size_t len, uint8_t *out)
 {
