@@ -30,7 +30,9 @@
  * records of a shard that is read from end to end are one use of it.
  *
  * The lock is never held across file calls.  A file that another thread has
- * removed meanwhile is a miss.
+ * removed meanwhile is a miss.  While the listing of what was there before runs, it
+ * may meet a file that is just being removed: its entry counts bytes that are gone
+ * until it is used (a miss, and dropped) or evicted; never the other way round.
  */
 
 #define CORRELATED_BYTES (64 * MIB)

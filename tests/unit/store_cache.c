@@ -26,7 +26,10 @@ static struct cache *new_cache(uint64_t size_max)
 
 	snprintf(dir, sizeof(dir), "%s/cache-XXXXXX", tmp ? tmp : "/tmp");
 	cr_assert(mkdtemp(dir));
-	return open_cache(size_max);
+	struct cache *cache = open_cache(size_max);
+
+	cache_wait_listed(cache); /* until then a file that just went may be counted once more */
+	return cache;
 }
 
 static void end(struct cache *cache)
