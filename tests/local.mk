@@ -48,6 +48,9 @@ noinst_PROGRAMS += bin/e2e/crash_oracle
 bin_e2e_crash_oracle_SOURCES = tests/lib/crash_oracle.c tests/lib/rng.h
 bin_e2e_crash_oracle_LDADD = $(UTIL_LIBS)
 
+noinst_PROGRAMS += bin/e2e/sequences
+bin_e2e_sequences_SOURCES = tests/lib/sequences.c tests/lib/rng.h
+bin_e2e_sequences_LDADD = $(UTIL_LIBS)
 noinst_PROGRAMS += bin/e2e/powerfs
 bin_e2e_powerfs_SOURCES = tests/lib/powerfs.c tests/lib/power_disk.c tests/lib/power_disk.h \
 	tests/lib/rng.h
