@@ -77,6 +77,9 @@ struct config_settings {
 	uint64_t deletion_hold_ms;
 	uint64_t repack_below_count; /* percent */
 	uint64_t repack_bandwidth_bytes_per_s;
+	uint64_t scrub_period_ms, scrub_list_period_ms;
+	uint64_t scrub_bandwidth_bytes_per_s;
+	char *scrub_window; /* "22:00-06:00"; NULL: always */
 	/* telling */
 	int log_level;  /* enum log_level */
 	int log_format; /* enum config_log_format */
@@ -95,6 +98,11 @@ struct config {
 };
 #define CONFIG_INIT {0}
 void config_release(struct config *config);
+
+/* Minutes of the day from which and to which scrub may run (to < from: over midnight).  false:
+ * scrub_window is not set, or is no window. */
+bool config_scrub_window(const struct config_settings *settings, unsigned *from_min,
+			 unsigned *to_min);
 
 /* The tables, for --help, `config show`, and the test that the man page names each key. */
 extern const struct option_spec config_options[];          /* top level, of struct config */

@@ -7,6 +7,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
+#include <string.h>
 
 /*
  * The tables: one line for each key gives its type, default, range and help.
@@ -122,6 +124,14 @@ const struct option_spec config_settings_options[] = {
 		  "a shard of which less than so many percent are needed is repacked; 0: never"),
 	OPT_RATE(struct config_settings, repack_bandwidth_bytes_per_s, "32MiB", 0, 1 * TIB,
 		 "limit of what is read for repacking; 0: none"),
+	OPT_DURATION(struct config_settings, scrub_period_ms, "180d", 0, 3650 * DAY,
+		     "every copy is read back and authenticated once in this time; 0: never"),
+	OPT_DURATION(struct config_settings, scrub_list_period_ms, "1d", 0, 3650 * DAY,
+		     "every provider is listed and compared once in this time; 0: never"),
+	OPT_RATE(struct config_settings, scrub_bandwidth_bytes_per_s, "16MiB", 0, 1 * TIB,
+		 "limit of what scrub reads from all providers together; 0: none"),
+	OPT_STRING(struct config_settings, scrub_window, NULL,
+		   "hours of scrub, local time, such as 22:00-06:00; default: always"),
 	OPT_ENUM(struct config_settings, log_level, "info", log_level_names,
 		 "least important events that are logged"),
 	OPT_ENUM(struct config_settings, log_format, "text", log_format_names,
@@ -140,9 +150,26 @@ void config_settings_release(struct config_settings *settings)
 	option_release(config_settings_options, settings);
 }
 
+bool config_scrub_window(const struct config_settings *settings, unsigned *from_min,
+			 unsigned *to_min)
+{
+	const char *text = settings->scrub_window ? settings->scrub_window : "";
+	unsigned hour[2], minute[2];
+	int end = 0;
+
+	if (strspn(text, "0123456789:-") != strlen(text) ||
+	    sscanf(text, "%2u:%2u-%2u:%2u%n", &hour[0], &minute[0], &hour[1], &minute[1], &end) != 4 ||
+	    text[end] != '\0' || hour[0] > 23 || hour[1] > 24 || minute[0] > 59 || minute[1] > 59)
+		return false;
+	*from_min = hour[0] * 60 + minute[0];
+	*to_min = hour[1] * 60 + minute[1];
+	return *from_min != *to_min && *to_min <= 24 * 60;
+}
+
 /* The key at fault and what is allowed, or NULL. */
 static const char *find_misfit(const struct config_settings *s, const char **allowed)
 {
+	unsigned from, to;
 	struct {
 		bool is_bad;
 		const char *key, *allowed;
@@ -159,6 +186,8 @@ static const char *find_misfit(const struct config_settings *s, const char **all
 		 "must be at least four times shard_size"},
 		{s->retry_delay_ms > s->retry_delay_max_ms, "retry_delay",
 		 "must be at most retry_delay_max"},
+		{s->scrub_window && s->scrub_window[0] && !config_scrub_window(s, &from, &to),
+		 "scrub_window", "must be two different times of day such as 22:00-06:00"},
 	};
 
 	for (size_t i = 0; i < ARRAY_COUNT(rules); i++) {
@@ -204,9 +233,11 @@ int config_settings_set(struct config_settings *settings, const char *key, const
 			   nearest ? "?" : "");
 		return -ENOENT;
 	}
-	/* Text takes no part in the rules, and must not be owned twice. */
-	if (spec->type == OPTION_STRING)
-		return option_set(spec, settings, value, why);
+	/* Text must not be owned twice. */
+	if (spec->type == OPTION_STRING) {
+		r = option_set(spec, settings, value, why);
+		return r < 0 ? r : config_settings_check(settings, why);
+	}
 	r = option_set(spec, &changed, value, &detail);
 	if (r < 0) {
 		const char *text = buf_str(&detail);

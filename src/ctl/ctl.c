@@ -216,14 +216,6 @@ static void make_room_locked(struct ctl *ctl)
 	}
 }
 
-static const struct ctl_verb *find_verb(const char *name)
-{
-	for (const struct ctl_verb *verb = ctl_verbs; verb->name; verb++)
-		if (strcmp(verb->name, name) == 0)
-			return verb;
-	return NULL;
-}
-
 static int submit(struct ctl *ctl, struct inode *inode, uint32_t uid, struct shardfs_ctl *msg)
 {
 	const char *name;
@@ -234,14 +226,14 @@ static int submit(struct ctl *ctl, struct inode *inode, uint32_t uid, struct sha
 		return -EINVAL;
 	args = json_loadb(msg->data, msg->len, JSON_REJECT_DUPLICATES, NULL);
 	name = json_string_value(json_object_get(args, "verb"));
-	job = name && find_verb(name) ? mem_alloc(sizeof(*job)) : NULL;
+	job = name && ctl_find_verb(name) ? mem_alloc(sizeof(*job)) : NULL;
 	if (!job) {
-		int r = name && find_verb(name) ? -ENOMEM : -EINVAL;
+		int r = name && ctl_find_verb(name) ? -ENOMEM : -EINVAL;
 
 		json_decref(args);
 		return r;
 	}
-	job->verb = find_verb(name);
+	job->verb = ctl_find_verb(name);
 	job->args = args;
 	job->uid = uid;
 	job->state = SHARDFS_CTL_RUNNING;

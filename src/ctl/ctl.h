@@ -65,8 +65,8 @@ struct ctl_verb {
 	const char *help;
 };
 
-/* The table; ends with a NULL name. */
-extern const struct ctl_verb ctl_verbs[];
+/* One of the tables (ctl_private.h); NULL: there is no such verb. */
+const struct ctl_verb *ctl_find_verb(const char *name);
 
 /* The failure of a verb: sets "ok": false and "error": text; returns code. */
 enum ctl_exit ctl_fail(struct ctl_call *call, enum ctl_exit code, const char *format, ...)

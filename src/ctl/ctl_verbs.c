@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The verbs: each reads its arguments, asks the store, and fills an object. */
-#include "ctl/ctl.h"
+#include "ctl/ctl_private.h"
 
 #include "util/clock.h"
 #include "util/counter.h"
@@ -242,8 +242,11 @@ static int put_survey(struct ctl_call *call)
 
 static enum ctl_exit verb_cleanup_plan(struct ctl_call *call)
 {
+	struct scrub_report orphans;
 	int r = put_survey(call);
 
+	if (r == 0)
+		r = ctl_put_orphans(call, false, &orphans);
 	return r < 0 ? ctl_fail(call, CTL_UNKNOWN, "cleanup: %s", err_sentence(r)) : CTL_DONE;
 }
 
@@ -309,12 +312,16 @@ static int cleanup(struct ctl_call *call, struct gc_report *sum, struct gc_repor
 
 static enum ctl_exit verb_cleanup_run(struct ctl_call *call)
 {
+	bool has_orphans = json_is_true(json_object_get(call->args, "orphans"));
+	struct scrub_report orphans = {0};
 	struct gc_report sum = {0}, look = {0};
 	int r = cleanup(call, &sum, &look), survey;
 
 	put_done(call->answer, &sum);
 	put_waiting(call->answer, &look);
 	survey = put_survey(call);
+	if (r == 0 && has_orphans)
+		r = ctl_put_orphans(call, true, &orphans);
 	if (r == -ECANCELED)
 		return ctl_fail(call, CTL_PARTIAL, "cancelled: run it again to go on");
 	if (r < 0)
@@ -325,6 +332,12 @@ static enum ctl_exit verb_cleanup_run(struct ctl_call *call)
 	if (look.shards_blocked > 0)
 		return ctl_fail(call, CTL_REFUSED, "%llu shards are not deleted: %s",
 				(unsigned long long)look.shards_blocked, look.blocked_by);
+	if (orphans.incomplete_by[0])
+		return ctl_fail(call, CTL_UNKNOWN, "orphans: not listed: %s", orphans.incomplete_by);
+	if (orphans.orphans_deleted < orphans.orphans_deletable)
+		return ctl_fail(call, CTL_REFUSED, "%llu orphans are not deleted: see kept_because",
+				(unsigned long long)(orphans.orphans_deletable -
+						     orphans.orphans_deleted));
 	if (look.shards_moving > 0)
 		return ctl_fail(call, CTL_PARTIAL, "%llu shards wait for copies of what is needed",
 				(unsigned long long)look.shards_moving);
@@ -509,8 +522,8 @@ static enum ctl_exit verb_counters(struct ctl_call *call)
 	return CTL_DONE;
 }
 
-const struct ctl_verb ctl_verbs[] = {
-	{"cleanup plan", CTL_QUERY, false, verb_cleanup_plan, "what could be deleted, and when"},
+const struct ctl_verb ctl_verbs_base[] = {
+	{"cleanup plan", CTL_QUERY, true, verb_cleanup_plan, "what could be deleted, and when"},
 	{"cleanup run", CTL_ACTION, true, verb_cleanup_run, "delete what nothing needs any more"},
 	{"config show", CTL_QUERY, false, verb_config_show, "settings in force"},
 	{"counters", CTL_QUERY, false, verb_counters, "counters and times since the mount"},
@@ -523,3 +536,14 @@ const struct ctl_verb ctl_verbs[] = {
 	{"wait", CTL_CHECK, false, verb_wait, "return when all copies are there"},
 	{0},
 };
+
+const struct ctl_verb *ctl_find_verb(const char *name)
+{
+	static const struct ctl_verb *const tables[] = {ctl_verbs_base, ctl_verbs_scrub};
+
+	for (size_t i = 0; i < ARRAY_COUNT(tables); i++)
+		for (const struct ctl_verb *verb = tables[i]; verb->name; verb++)
+			if (strcmp(verb->name, name) == 0)
+				return verb;
+	return NULL;
+}

@@ -195,7 +195,8 @@ unsigned lane_load(const struct lane *lane)
 /* NULL: no memory or no room; the lane will page it in. */
 struct copy_job *job_new(struct shard_job *shard, struct lane *lane)
 {
-	bool has_room = lane_load(lane) < lane->transfer->queue_max;
+	/* also those whose rows wait for the journal */
+	bool has_room = lane->queued_copies < lane->transfer->queue_max;
 	struct copy_job *job = has_room ? mem_alloc(sizeof(*job)) : NULL;
 
 	if (!job) {
@@ -473,19 +474,36 @@ void copies_wait(struct transfer *transfer, struct wait_msg *msg)
 	shard_settle(transfer, shard);
 }
 
-bool copies_is_changing(const struct transfer *transfer, uint64_t shard_no, uint32_t provider_no)
+static struct copy_change *change_find(const struct transfer *transfer, uint64_t shard_no,
+				       uint32_t provider_no)
 {
 	for (size_t i = 0; i < transfer->change_count; i++)
 		if (transfer->changes[i].row.shard_no == shard_no &&
 		    transfer->changes[i].row.provider_no == provider_no)
-			return true;
-	return false;
+			return &transfer->changes[i];
+	return NULL;
 }
 
-/* A copy was read: it is verified, or it is not what it should be. */
-void copies_mark_one(struct transfer *transfer, uint64_t shard_no, uint32_t provider_no, uint32_t state)
+bool copies_is_changing(const struct transfer *transfer, uint64_t shard_no, uint32_t provider_no)
+{
+	return change_find(transfer, shard_no, provider_no) != NULL;
+}
+
+/* The last word counts: an earlier mark that is not journalled yet becomes this one. */
+static void mark_again(struct copy_change *change, const struct copy_row *row, uint32_t state)
+{
+	if (change->job)
+		return; /* its answer says more */
+	change->row.state = state;
+	change->row.verified_sec = state == COPY_VERIFIED ? change->row.changed_sec : 0;
+	change->valid_delta = (state == COPY_VERIFIED) - copy_is_valid(row);
+}
+
+void copies_mark_one(struct transfer *transfer, uint64_t shard_no, uint32_t provider_no,
+		     uint32_t state)
 {
 	AUTO(copy_list) copies = ROW_LIST_INIT;
+	struct copy_change *change = change_find(transfer, shard_no, provider_no);
 	struct shard_job *shard = shard_find(transfer, shard_no);
 	struct copy_job *job = NULL;
 	const struct copy_row *row;
@@ -493,12 +511,15 @@ void copies_mark_one(struct transfer *transfer, uint64_t shard_no, uint32_t prov
 	struct shard_row shard_row;
 
 	if (index_list_copies(transfer->settings.index, transfer->reader, shard_no, &copies) < 0 ||
-	    copies_is_changing(transfer, shard_no, provider_no) ||
 	    transfer->change_count + CHANGES_SPARE / 2 > CHANGES_MAX)
 		return; /* found again by the next reader */
 	row = row_at(&copies, provider_no);
 	if (!row || row->state == COPY_DELETING || row->state == COPY_QUARANTINED)
 		return;
+	if (change) {
+		mark_again(change, row, state);
+		return;
+	}
 	was_valid = copy_is_valid(row);
 	if (!is_valid && !was_valid)
 		return; /* known already, or still owed */
@@ -515,8 +536,11 @@ void copies_mark_one(struct transfer *transfer, uint64_t shard_no, uint32_t prov
 	}
 	change_add(transfer, shard ? &shard->row : &shard_row, provider_no, state, job,
 		   is_valid - was_valid);
-	if (!is_valid)
+	if (!is_valid) {
+		if (copies_count_valid(&copies) <= 2)
+			transfer->is_repair_urgent = true;
 		keeper_wake(transfer->keeper, transfer->chore_repair);
+	}
 }
 
 void copies_mark(struct transfer *transfer, struct mark_msg *msg)
@@ -532,6 +556,8 @@ static bool shard_forget(struct transfer *transfer, uint64_t shard_no)
 {
 	struct shard_job *shard = shard_find(transfer, shard_no);
 
+	if (shard_no == 0) /* of all of them: a barrier */
+		return transfer->change_count == 0;
 	for (size_t i = 0; i < transfer->change_count; i++)
 		if (transfer->changes[i].row.shard_no == shard_no)
 			return false;

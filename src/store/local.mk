@@ -43,6 +43,7 @@ lib_store_a_SOURCES = \
 	src/store/names_attr.c \
 	src/store/oplog.c \
 	src/store/oplog.h \
+	src/store/oplog_check.c \
 	src/store/oplog_files.c \
 	src/store/oplog_format.c \
 	src/store/oplog_format.h \
@@ -70,10 +71,16 @@ lib_store_a_SOURCES = \
 	src/store/recover.c \
 	src/store/recover.h \
 	src/store/repair.c \
+	src/store/request.c \
 	src/store/rewrite.c \
 	src/store/rewrite.h \
 	src/store/rewrite_private.h \
 	src/store/rewrite_work.c \
+	src/store/scrub.c \
+	src/store/scrub.h \
+	src/store/scrub_list.c \
+	src/store/scrub_private.h \
+	src/store/scrub_run.c \
 	src/store/sequencer.c \
 	src/store/sequencer.h \
 	src/store/sequencer_private.h \
@@ -89,8 +96,10 @@ lib_store_a_SOURCES = \
 	src/store/store_policy.c \
 	src/store/store_private.h \
 	src/store/store_replay.c \
+	src/store/store_scrub.c \
 	src/store/store_room.c \
 	src/store/store_shards.c \
+	src/store/superblock_heal.c \
 	src/store/superblock_io.c \
 	src/store/superblock_io.h \
 	src/store/syncer.c \

@@ -75,6 +75,24 @@ int oplog_stop(struct oplog *oplog, uint64_t wait_ms);
 int oplog_make_first(struct oplog *oplog, struct backend *const *backends, size_t count,
 		     struct buf *why);
 
+/*
+ * oplog_check - whether the objects of provider i (of transfer_provider_count) under index/ are
+ * whole: by name and length, or (is_deep) all of them read and authenticated.  What is missing or
+ * bad is written again from our own directory or another provider, and read back.  found() for each
+ * such object.  0, also with findings; or what LIST said.  Waits; any thread with an aead of its own.
+ */
+struct oplog_check {
+	uint64_t objects, bytes, bad, repaired, unknown; /* unknown: the provider did not say */
+};
+int oplog_check(struct oplog *oplog, struct transfer *transfer, unsigned provider, bool is_deep,
+		struct aead_ctx *aead,
+		void (*found)(void *ctx, const char *key, const char *kind, bool is_repaired),
+		void *ctx, struct oplog_check *out);
+/* Another machine writes to one of the providers: nothing that may be its is to be deleted. */
+bool oplog_is_fenced(struct oplog *oplog);
+/* Whether some provider has, or may have, index objects of this writer epoch.  Waits. */
+bool oplog_has_epoch(struct transfer *transfer, uint64_t epoch);
+
 /* For status, and for whoever deletes what an older state may need. */
 struct oplog_status {
 	uint64_t noted_seq, sealed_seq;

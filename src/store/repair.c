@@ -1,84 +1,180 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the keeper does for copies.
+ * Judging one copy, and making a bad one good.
  *
- * Repair: copies marked missing or corrupt, found by paging through the index, so that nothing has
- * to be remembered; within a page the shards with the fewest valid copies first.  A bad copy is
- * first read back: if it is good after all (a transfer was bad, not the copy) it is verified as it
- * is.  Otherwise the whole object comes from another copy or the spool, is authenticated to the
- * last byte, written under the same name, read back, compared, and only then verified.  A copy that
- * cannot be repaired now is left as it is; the next sweep comes by time, when a provider returns,
- * or when a reader marks another copy.
+ *   valid --read back: missing, short, not authentic, another's, unreadable--> missing, corrupt
+ *   missing, corrupt --good when read again--> verified
+ *                    --written from an authenticated source, read back, equal--> verified
+ *
+ * A bad copy is in quarantine: readers ask it last, and it counts for nothing.  Its object stays
+ * where it is until it is replaced.
+ *
+ * INVARIANTS
+ * - Nothing is written that was not authenticated to the last byte just before: from the spool, the
+ *   cache, or another provider's object.
+ * - Only the same bytes are written under a name (a shard is sealed once), and never to a copy that
+ *   is being deleted: its row says so before the first DELETE.
+ * - A copy is verified only by bytes that were read back from it.
+ *
+ * The sweep looks for bad copies in the index, so that nothing has to be remembered.  It goes by
+ * danger: shards with at most one valid copy first, then those with two, then the rest, and by
+ * class within each.  Usually the first pass finds that there is one level only; with many, each
+ * level is a pass.  When a shard becomes endangered meanwhile the sweep begins again.  A copy that
+ * cannot be repaired waits, longer each time, until a provider comes or goes.
  */
 #include "store/transfer_private.h"
 
 #include "store/pack.h"
-#include "store/superblock_io.h"
 #include "util/clock.h"
 #include "util/err.h"
+#include "util/hook.h"
 #include "util/log.h"
 #include "util/mem.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define REPAIR_PAGE 128u
-#define LOOK_MS	    200u /* how often a waiting chore looks whether transfer stops */
+#define REPAIR_PAGE	 256u
+#define DANGERS		 3u
+#define CLASSES		 4u
+#define FAILED_PAUSE_MIN_MS 10000u
+#define FAILED_PAUSE_MAX_MS (60 * 60 * 1000u)
 
-static unsigned valid_copies(struct transfer *transfer, struct index_reader *reader,
-			     uint64_t shard_no)
+/* ---- one copy ---- */
+
+static const char *const finding_names[] = {
+	[FINDING_GOOD] = "good",	   [FINDING_MISSING] = "missing",
+	[FINDING_TRUNCATED] = "truncated", [FINDING_CORRUPT] = "corrupt",
+	[FINDING_SWAPPED] = "swapped",	   [FINDING_UNREADABLE] = "unreadable",
+	[FINDING_UNKNOWN] = "unknown",
+};
+
+const char *copy_finding_name(enum copy_finding finding)
 {
-	AUTO(copy_list) copies = ROW_LIST_INIT;
-	unsigned valid = 0;
-
-	if (index_list_copies(transfer->settings.index, reader, shard_no, &copies) == 0)
-		for (size_t i = 0; i < copies.count; i++)
-			valid += copy_is_valid(&copies.rows[i]);
-	return valid;
+	return finding_names[finding];
 }
 
-/* changed_sec is not wanted here: it carries the urgency. */
-static int urgency_compare(const void *left, const void *right)
+/* 0: authentic to the last byte, and the shard that it is said to be. */
+static int authenticate(struct transfer *transfer, struct aead_ctx *aead,
+			const struct shard_row *shard, struct bytes object)
 {
-	const struct copy_row *a = left, *b = right;
+	struct pack_footer footer = PACK_FOOTER_INIT;
+	struct pack_keys keys;
+	int r = pack_keys_init(&keys, transfer->settings.keyring, shard->key_epoch, &shard->id);
 
-	return a->changed_sec < b->changed_sec ? -1 : a->changed_sec > b->changed_sec;
+	if (r < 0)
+		return r;
+	r = pack_verify(aead, &keys, object, &footer);
+	if (r == 0 && footer.shard.shard_no != shard->shard_no)
+		r = -EBADMSG;
+	pack_footer_release(&footer);
+	pack_keys_release(&keys);
+	return r;
 }
 
-/* 1: a page to work on; 0: the sweep is over, and the next one begins at the front. */
-static int next_page(struct transfer *transfer, struct index_reader *reader)
+static enum copy_finding judge_size(const struct shard_row *shard, uint64_t size)
 {
-	struct copy_list *page = &transfer->repairs;
+	if (size == shard->object_len)
+		return FINDING_GOOD;
+	return size < shard->object_len ? FINDING_TRUNCATED : FINDING_CORRUPT;
+}
 
-	if (transfer->repair_state == COPY_NONE)
-		transfer->repair_state = COPY_MISSING;
-	for (;;) {
-		page->count = 0;
-		transfer->repair_next = 0;
-		if (index_list_copies_in_state(transfer->settings.index, reader,
-					       transfer->repair_state, transfer->repair_after,
-					       REPAIR_PAGE, page) < 0)
-			return 0;
-		if (page->count > 0)
-			break;
-		transfer->repair_after = 0;
-		if (transfer->repair_state == COPY_CORRUPT) {
-			transfer->repair_state = COPY_NONE;
-			return 0;
-		}
-		transfer->repair_state = COPY_CORRUPT;
+static enum copy_finding judge_bytes(struct transfer *transfer, struct aead_ctx *aead,
+				     const struct shard_row *shard, struct bytes object)
+{
+	struct shard_id id;
+	struct fs_id fs_id;
+	uint32_t key_epoch;
+	int r = authenticate(transfer, aead, shard, object);
+
+	if (r == 0)
+		return FINDING_GOOD;
+	if (r != -EBADMSG && r != -EPROTONOSUPPORT)
+		return FINDING_UNKNOWN;
+	if (pack_header_read(object, &id, &key_epoch, &fs_id) == 0 &&
+	    memcmp(id.b, shard->id.b, sizeof(id.b)) != 0)
+		return FINDING_SWAPPED;
+	return FINDING_CORRUPT;
+}
+
+/* What a provider's failure says about the object. */
+static enum copy_finding judge_failure(struct lane *lane, const struct shard_row *shard, int error)
+{
+	struct shard_id_hex key = shard_id_hex(&shard->id);
+	struct transfer_request head = {.op = BACKEND_HEAD, .key = key.s};
+	enum copy_finding finding;
+
+	switch (error) {
+	case -ENOENT:
+		return FINDING_MISSING;
+	case -EBADMSG: /* too short, or bad on the way */
+		if (lane_request(lane, &head) < 0)
+			return FINDING_UNKNOWN;
+		finding = judge_size(shard, head.size);
+		return finding == FINDING_GOOD ? FINDING_CORRUPT : finding;
+	case -EIO:
+		return provider_is_present(&lane->provider) ? FINDING_UNREADABLE : FINDING_UNKNOWN;
+	default:
+		return FINDING_UNKNOWN;
 	}
-	transfer->repair_after = page->rows[page->count - 1].shard_no;
-	if (page->count == REPAIR_PAGE) /* that shard may have more rows */
-		transfer->repair_after--;
-	for (size_t i = 0; i < page->count; i++)
-		page->rows[i].changed_sec =
-			valid_copies(transfer, reader, page->rows[i].shard_no);
-	qsort(page->rows, page->count, sizeof(page->rows[0]), urgency_compare);
-	return 1;
 }
+
+/* Reads all of it; what is in out is authentic when the answer is FINDING_GOOD. */
+static enum copy_finding read_copy(struct lane *lane, struct aead_ctx *aead,
+				   const struct shard_row *shard, struct buf *out)
+{
+	struct shard_id_hex key = shard_id_hex(&shard->id);
+	struct transfer_request request = {
+		.op = BACKEND_GET, .key = key.s, .len = shard->object_len, .out = out};
+	enum copy_finding finding;
+	int r = lane_request(lane, &request);
+
+	if (r == -EIO) { /* once more, since it would be written again */
+		buf_clear(out);
+		r = lane_request(lane, &request);
+	}
+	if (r < 0)
+		return judge_failure(lane, shard, r);
+	finding = judge_size(shard, request.size);
+	return finding == FINDING_GOOD
+		       ? judge_bytes(lane->transfer, aead, shard, buf_bytes(out)) : finding;
+}
+
+static enum copy_finding look_at_copy(struct lane *lane, const struct shard_row *shard)
+{
+	struct shard_id_hex key = shard_id_hex(&shard->id);
+	struct transfer_request head = {.op = BACKEND_HEAD, .key = key.s};
+	int r = lane_request(lane, &head);
+
+	if (r < 0)
+		return r == -ENOENT ? FINDING_MISSING : FINDING_UNKNOWN;
+	return judge_size(shard, head.size);
+}
+
+enum copy_finding transfer_check_copy(struct transfer *transfer, struct aead_ctx *aead,
+				      const struct shard_row *shard, uint32_t provider_no)
+{
+	struct lane *lane = transfer_lane(transfer, provider_no);
+	AUTO(buf) object = BUF_INIT;
+	enum copy_finding finding;
+
+	if (!lane || !lane->provider.backend || !provider_is_present(&lane->provider))
+		return FINDING_UNKNOWN;
+	finding = aead ? read_copy(lane, aead, shard, &object) : look_at_copy(lane, shard);
+	if (finding == FINDING_UNKNOWN || (finding == FINDING_GOOD && !aead))
+		return finding;
+	if (finding != FINDING_GOOD)
+		log_warn("copy-bad", "shard=%s shard_no=%llu provider=%s finding=%s next=repair",
+			 shard_id_hex(&shard->id).s, (unsigned long long)shard->shard_no,
+			 lane->provider.row.name, copy_finding_name(finding));
+	transfer_mark(transfer, shard->shard_no, provider_no,
+		      finding == FINDING_GOOD	   ? COPY_VERIFIED
+		      : finding == FINDING_MISSING ? COPY_MISSING
+						   : COPY_CORRUPT);
+	return finding;
+}
+
+/* ---- a good object ---- */
 
 struct object {
 	struct bytes bytes;
@@ -94,12 +190,49 @@ static void object_release(struct object *object)
 	buf_release(&object->fetched);
 }
 
-/* A good object: from the spool, or from another provider. */
-static int object_get(struct transfer *transfer, struct keeper_worker *worker,
-		      const struct shard_row *shard, uint32_t without, struct object *out)
+static int object_from_spool(struct transfer *transfer, struct aead_ctx *aead,
+			     const struct shard_row *shard, struct object *out)
 {
 	int r = spool_map(transfer->settings.spool, shard->shard_no, &out->bytes, &out->mapping);
 
+	if (r == 0)
+		r = authenticate(transfer, aead, shard, out->bytes);
+	if (r == -EBADMSG)
+		log_error("spool-shard-bad", "shard=%s next=\"copies elsewhere are asked\"",
+			  shard_id_hex(&shard->id).s);
+	if (r < 0 && out->mapping) {
+		spool_unmap(out->mapping);
+		out->mapping = NULL;
+	}
+	return r;
+}
+
+static int object_from_cache(struct transfer *transfer, struct aead_ctx *aead,
+			     const struct shard_row *shard, struct object *out)
+{
+	int r = transfer->settings.cached
+			? transfer->settings.cached(transfer->settings.ctx, shard, &out->fetched)
+			: -ENOENT;
+
+	if (r == 0 && out->fetched.len != shard->object_len)
+		r = -EBADMSG;
+	if (r == 0)
+		r = authenticate(transfer, aead, shard, buf_bytes(&out->fetched));
+	if (r < 0)
+		buf_clear(&out->fetched);
+	else
+		out->bytes = buf_bytes(&out->fetched);
+	return r;
+}
+
+/* Authentic to the last byte: from the spool, the cache, or another provider. */
+static int object_get(struct transfer *transfer, struct keeper_worker *worker,
+		      const struct shard_row *shard, uint32_t without, struct object *out)
+{
+	int r = object_from_spool(transfer, worker->aead, shard, out);
+
+	if (r < 0)
+		r = object_from_cache(transfer, worker->aead, shard, out);
 	if (r == 0)
 		return 0;
 	r = fetch_whole(transfer, worker, shard, 0, without, &out->fetched, NULL);
@@ -107,157 +240,245 @@ static int object_get(struct transfer *transfer, struct keeper_worker *worker,
 	return r;
 }
 
-/* On the keeper's thread, which may wait; but not for a provider that never answers. */
-struct short_run {
-	struct lock lock; /* LOCK_LEAF */
-	struct cond done;
-	unsigned refs;
-	bool is_done;
-	struct lane *lane;
-	char key[64];
-	struct buf bytes;
-	struct backend_req req;
-};
-
-static void short_run_drop(struct short_run *run)
-{
-	bool is_last;
-
-	lock_take(&run->lock);
-	is_last = --run->refs == 0;
-	lock_drop(&run->lock);
-	if (!is_last)
-		return;
-	buf_release(&run->bytes);
-	cond_release(&run->done);
-	lock_release(&run->lock);
-	mem_free(run);
-}
-
-static void short_run_done(struct backend_req *req)
-{
-	struct short_run *run = container_of(req, struct short_run, req);
-
-	transfer_turned(run->lane->transfer,
-			provider_answered(&run->lane->provider, req, clock_mono_ms()));
-	lock_take(&run->lock);
-	run->is_done = true;
-	cond_wake_all(&run->done);
-	lock_drop(&run->lock);
-	short_run_drop(run);
-}
-
-/*
- * One PUT (of a copy of body) or whole GET (into out).  Returns its answer, or -ETIMEDOUT when that
- * does not come in time or transfer stops.
- */
-static int short_run(struct transfer *transfer, struct lane *lane, enum backend_op op,
-		     const char *key, struct bytes body, struct buf *out)
-{
-	struct short_run *run = mem_alloc(sizeof(*run));
-	uint64_t until = clock_mono_ms() + FETCH_GIVE_UP_MS;
-	int r;
-
-	if (!run)
-		return -ENOMEM;
-	lock_init(&run->lock, LOCK_LEAF);
-	cond_init(&run->done);
-	run->refs = 2;
-	run->lane = lane;
-	snprintf(run->key, sizeof(run->key), "%s", key);
-	r = buf_append(&run->bytes, body); /* outlives us if the provider never answers */
-	run->req = (struct backend_req){.op = op, .key = run->key, .done = short_run_done};
-	if (op == BACKEND_PUT) {
-		run->req.body = buf_bytes(&run->bytes);
-	} else {
-		run->req.len = BACKEND_TO_END;
-		run->req.out = &run->bytes;
-	}
-	if (r == 0)
-		r = backend_submit(lane->provider.backend, &run->req);
-	if (r < 0) {
-		short_run_drop(run);
-		short_run_drop(run);
-		return r;
-	}
-	lock_take(&run->lock);
-	while (!run->is_done && !transfer->is_stopping && clock_mono_ms() < until)
-		cond_wait_ms(&run->done, &run->lock, LOOK_MS);
-	r = run->is_done ? run->req.error : -ETIMEDOUT;
-	lock_drop(&run->lock);
-	if (r == -ETIMEDOUT)
-		backend_cancel(lane->provider.backend, &run->req);
-	else if (r == 0 && out)
-		buf_swap(out, &run->bytes);
-	short_run_drop(run);
-	return r;
-}
+/* ---- repairing one copy ---- */
 
 static int rewrite(struct transfer *transfer, struct keeper_worker *worker, struct lane *lane,
 		   const struct shard_row *shard)
 {
+	struct shard_id_hex key = shard_id_hex(&shard->id);
+	struct transfer_request put = {.op = BACKEND_PUT, .key = key.s};
 	AUTO(object) object = OBJECT_INIT;
 	AUTO(buf) back = BUF_INIT;
-	uint32_t no = lane->provider.row.provider_no;
-	int r = object_get(transfer, worker, shard, no, &object);
+	int r = object_get(transfer, worker, shard, lane->provider.row.provider_no, &object);
 
+	if (r == 0)
+		r = HOOK("repair-put-before");
+	put.body = object.bytes;
+	if (r == 0)
+		r = lane_request(lane, &put);
+	if (r == 0)
+		r = HOOK("repair-put-after");
 	if (r < 0)
 		return r;
-	r = short_run(transfer, lane, BACKEND_PUT, shard_id_hex(&shard->id).s, object.bytes, NULL);
-	if (r < 0)
-		return r;
-	r = fetch_whole(transfer, worker, shard, no, 0, &back, NULL);
-	if (r == 0 && (back.len != object.bytes.len ||
-		       memcmp(back.ptr, object.bytes.ptr, back.len) != 0))
-		r = -EBADMSG;
-	return r;
+	if (read_copy(lane, worker->aead, shard, &back) != FINDING_GOOD)
+		return -EBADMSG;
+	return bytes_equal(buf_bytes(&back), object.bytes) ? 0 : -EBADMSG;
 }
 
-static void repair_one(struct transfer *transfer, struct keeper_worker *worker,
-		       const struct copy_row *copy)
+/* Whether the row still says that the copy is to be there: it is not being deleted. */
+static int still_wanted(struct transfer *transfer, struct index_reader *reader, uint64_t shard_no,
+			uint32_t provider_no, struct shard_row *shard)
 {
-	struct lane *lane = transfer_lane(transfer, copy->provider_no);
-	AUTO(buf) back = BUF_INIT;
-	struct shard_row shard;
-	bool is_rewritten = false;
-	int r;
+	AUTO(copy_list) copies = ROW_LIST_INIT;
+	int r = index_get_shard(transfer->settings.index, reader, shard_no, shard);
 
-	if (!lane || !lane->provider.backend || !provider_is_present(&lane->provider))
-		return;
-	if (index_get_shard(transfer->settings.index, worker->reader, copy->shard_no, &shard) < 0 ||
-	    (shard.state != SHARD_SEALED && shard.state != SHARD_DURABLE))
-		return;
-	r = fetch_whole(transfer, worker, &shard, copy->provider_no, 0, &back, NULL);
-	buf_release(&back);
-	if (r < 0) {
-		is_rewritten = true;
+	if (r == 0 && shard->state != SHARD_SEALED && shard->state != SHARD_DURABLE)
+		r = -ENOENT;
+	if (r == 0)
+		r = index_list_copies(transfer->settings.index, reader, shard_no, &copies);
+	for (size_t i = 0; i < copies.count && r == 0; i++)
+		if (copies.rows[i].provider_no == provider_no)
+			return copies.rows[i].state == COPY_DELETING ? -ENOENT : 0;
+	return r < 0 ? r : -ENOENT;
+}
+
+static int repair_copy(struct transfer *transfer, struct keeper_worker *worker, struct lane *lane,
+		       uint64_t shard_no)
+{
+	uint32_t provider_no = lane->provider.row.provider_no;
+	AUTO(buf) object = BUF_INIT;
+	enum copy_finding finding;
+	struct shard_row shard;
+	int r = still_wanted(transfer, worker->reader, shard_no, provider_no, &shard);
+
+	if (r < 0)
+		return r;
+	if (!lane->provider.backend || !provider_is_present(&lane->provider))
+		return -EAGAIN;
+	finding = read_copy(lane, worker->aead, &shard, &object);
+	buf_release(&object);
+	if (finding == FINDING_UNKNOWN)
+		return -EAGAIN;
+	if (finding != FINDING_GOOD)
 		r = rewrite(transfer, worker, lane, &shard);
-	}
 	if (r == 0) {
-		transfer_mark(transfer, copy->shard_no, copy->provider_no, COPY_VERIFIED);
-		log_info("copy-repaired", "shard=%s provider=%s how=%s", shard_id_hex(&shard.id).s,
-			 lane->provider.row.name, is_rewritten ? "rewritten" : "read-again");
+		transfer_mark(transfer, shard_no, provider_no, COPY_VERIFIED);
+		log_info("copy-repaired", "shard=%s provider=%s was=%s how=%s",
+			 shard_id_hex(&shard.id).s, lane->provider.row.name,
+			 copy_finding_name(finding),
+			 finding == FINDING_GOOD ? "read-again" : "rewritten");
 	} else if (r != -ECANCELED) {
 		log_warn("copy-repair-failed", "shard=%s provider=%s error=%s next=\"tried again\"",
 			 shard_id_hex(&shard.id).s, lane->provider.row.name, err_name(r));
 	}
+	return r;
+}
+
+/* ---- those that could not be repaired ---- */
+
+static struct repair_failure *failure_of(struct repair *repair, const struct copy_row *copy)
+{
+	for (unsigned i = 0; i < REPAIR_FAILURES_MAX; i++) {
+		struct repair_failure *failure = &repair->failures[i];
+
+		if (failure->shard_no == copy->shard_no &&
+		    failure->provider_no == copy->provider_no)
+			return failure;
+	}
+	return NULL;
+}
+
+static void failure_note(struct repair *repair, const struct copy_row *copy)
+{
+	struct repair_failure *failure = failure_of(repair, copy);
+
+	if (!failure) {
+		failure = &repair->failures[repair->failure_next++ % REPAIR_FAILURES_MAX];
+		*failure = (struct repair_failure){.shard_no = copy->shard_no,
+						   .provider_no = copy->provider_no};
+	}
+	failure->pause_ms = MIN(MAX(2 * failure->pause_ms, (uint64_t)FAILED_PAUSE_MIN_MS),
+				(uint64_t)FAILED_PAUSE_MAX_MS);
+	failure->until_ms = clock_mono_ms() + failure->pause_ms;
+}
+
+static bool is_resting(struct repair *repair, const struct copy_row *copy)
+{
+	const struct repair_failure *failure = failure_of(repair, copy);
+
+	return failure && clock_mono_ms() < failure->until_ms;
+}
+
+/* ---- the sweep ---- */
+
+/* Danger, then class; lower is more urgent. */
+static unsigned level_of(struct transfer *transfer, struct index_reader *reader, uint64_t shard_no)
+{
+	AUTO(copy_list) copies = ROW_LIST_INIT;
+	struct shard_row shard = {.priority = CLASSES - 1};
+	unsigned valid = 0;
+
+	if (index_list_copies(transfer->settings.index, reader, shard_no, &copies) == 0)
+		for (size_t i = 0; i < copies.count; i++)
+			valid += copy_is_valid(&copies.rows[i]);
+	index_get_shard(transfer->settings.index, reader, shard_no, &shard);
+	valid = MIN(MAX(valid, 1u), DANGERS);
+	return (valid - 1) * CLASSES + MIN(shard.priority, CLASSES - 1);
+}
+
+/* Keeps what is of the level at hand; the first pass sees which others there are. */
+static void keep_level(struct transfer *transfer, struct index_reader *reader)
+{
+	struct repair *repair = &transfer->repair;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < repair->page.count; i++) {
+		unsigned level = level_of(transfer, reader, repair->page.rows[i].shard_no);
+
+		repair->levels |= BIT(level);
+		if (level == repair->level)
+			repair->page.rows[kept++] = repair->page.rows[i];
+	}
+	repair->page.count = kept;
+}
+
+static void sweep_done(struct transfer *transfer)
+{
+	LOCK_SCOPE(&transfer->lock);
+	transfer->sweeps_done = transfer->repair.begun;
+	cond_wake_all(&transfer->changed);
+}
+
+/* The next level that was seen; false: the sweep is over. */
+static bool next_level(struct transfer *transfer)
+{
+	struct repair *repair = &transfer->repair;
+
+	repair->after = 0;
+	repair->state = COPY_MISSING;
+	while (++repair->level < DANGERS * CLASSES)
+		if (repair->levels & BIT(repair->level))
+			return true;
+	repair->level = 0;
+	repair->levels = 0;
+	sweep_done(transfer);
+	return false;
+}
+
+/* 1: there may be more; 0: the sweep is over, and the next one begins at the front. */
+static int next_page(struct transfer *transfer, struct index_reader *reader)
+{
+	struct repair *repair = &transfer->repair;
+
+	copy_list_release(&repair->page);
+	repair->page = (struct copy_list)ROW_LIST_INIT;
+	repair->next = 0;
+	if (repair->state == COPY_NONE)
+		repair->state = COPY_MISSING;
+	if (index_list_copies_in_state(transfer->settings.index, reader, repair->state,
+				       repair->after, REPAIR_PAGE, &repair->page) < 0)
+		repair->page.count = 0; /* the next sweep sees them */
+	if (repair->page.count > 0) {
+		repair->after = repair->page.rows[repair->page.count - 1].shard_no;
+		keep_level(transfer, reader);
+		return 1;
+	}
+	repair->after = 0;
+	if (repair->state == COPY_MISSING) {
+		repair->state = COPY_CORRUPT;
+		return 1;
+	}
+	return next_level(transfer);
+}
+
+static bool is_still_bad(struct transfer *transfer, struct index_reader *reader,
+			 const struct copy_row *copy)
+{
+	AUTO(copy_list) copies = ROW_LIST_INIT;
+
+	if (index_list_copies(transfer->settings.index, reader, copy->shard_no, &copies) < 0)
+		return false;
+	for (size_t i = 0; i < copies.count; i++)
+		if (copies.rows[i].provider_no == copy->provider_no)
+			return copies.rows[i].state == COPY_MISSING ||
+			       copies.rows[i].state == COPY_CORRUPT;
+	return false;
 }
 
 int repair_run(void *ctx, struct keeper_worker *worker)
 {
 	struct transfer *transfer = ctx;
+	struct repair *repair = &transfer->repair;
+	const struct copy_row *copy;
+	struct lane *lane;
+	int r;
 
 	if (transfer->is_stopping)
 		return 0;
-	if (transfer->repair_next == transfer->repairs.count) {
-		copy_list_release(&transfer->repairs);
-		transfer->repairs = (struct copy_list)ROW_LIST_INIT;
-		transfer->repair_next = 0;
-		return next_page(transfer, worker->reader);
+	if (atomic_exchange(&transfer->is_repair_turned, false))
+		memset(repair->failures, 0, sizeof(repair->failures));
+	if (repair->begun != transfer->sweeps_wanted ||
+	    (atomic_exchange(&transfer->is_repair_urgent, false) && repair->level >= CLASSES)) {
+		repair->begun = transfer->sweeps_wanted;
+		repair->page.count = repair->next = 0;
+		repair->levels = 0;
+		repair->after = 0;
+		repair->state = COPY_MISSING;
+		repair->level = 0;
 	}
-	repair_one(transfer, worker, &transfer->repairs.rows[transfer->repair_next++]);
+	if (repair->next >= repair->page.count)
+		return next_page(transfer, worker->reader);
+	copy = &repair->page.rows[repair->next++];
+	lane = transfer_lane(transfer, copy->provider_no);
+	if (!lane || is_resting(repair, copy) || !is_still_bad(transfer, worker->reader, copy))
+		return 1;
+	r = repair_copy(transfer, worker, lane, copy->shard_no);
+	if (r < 0 && r != -ECANCELED && provider_is_present(&lane->provider))
+		failure_note(repair, copy);
 	return 1;
 }
+
+/* ---- other chores ---- */
 
 /* Fetches one object that is owed to somebody and not in the spool any more. */
 int source_run(void *ctx, struct keeper_worker *worker)
@@ -293,77 +514,14 @@ int idle_seal_run(void *ctx, struct keeper_worker *worker)
 	return 0;
 }
 
-/* ---- superblocks ---- */
-
-/* Same file system, older or damaged: ours goes there. */
-static int superblock_refresh(struct transfer *transfer, struct lane *lane,
-			      const struct superblock *ours, struct superblock *theirs)
-{
-	AUTO(buf) sealed = BUF_INIT;
-	AUTO(buf) found = BUF_INIT;
-	struct bytes nothing = {0};
-	int r = short_run(transfer, lane, BACKEND_GET, SUPERBLOCK_KEY, nothing, &found);
-
-	if (r == 0)
-		r = superblock_parse(buf_bytes(&found), theirs);
-	if (r == 0)
-		r = keyring_check(transfer->settings.keyring, theirs);
-	if (r == 0 && theirs->revision == ours->revision)
-		return 0;
-	if (r == 0 && theirs->revision > ours->revision) {
-		log_warn("superblock-newer", "provider=%s revision=%llu here=%llu",
-			 lane->provider.row.name, (unsigned long long)theirs->revision,
-			 (unsigned long long)ours->revision);
-		return 0;
-	}
-	if (r < 0 && r != -ENOENT && r != -EBADMSG)
-		return r; /* away again, or made by a newer version */
-	r = superblock_encode_body(ours, &sealed);
-	if (r == 0)
-		r = buf_append(&sealed, bytes_of(ours->mac, sizeof(ours->mac)));
-	if (r == 0)
-		r = short_run(transfer, lane, BACKEND_PUT, SUPERBLOCK_KEY, buf_bytes(&sealed), NULL);
-	if (r == 0)
-		log_info("superblock-rewritten", "provider=%s revision=%llu",
-			 lane->provider.row.name, (unsigned long long)ours->revision);
-	return r;
-}
-
-int superblock_run(void *ctx, struct keeper_worker *worker)
-{
-	struct transfer *transfer = ctx;
-	struct superblock *ours = mem_alloc(sizeof(*ours)), *theirs = mem_alloc(sizeof(*theirs));
-	AUTO(buf) why = BUF_INIT;
-	int r = ours && theirs ? superblock_io_read(transfer->settings.config, ours, &why) : -ENOMEM;
-
-	(void)worker;
-	if (r == 0)
-		r = keyring_check(transfer->settings.keyring, ours);
-	for (unsigned i = 0; i < transfer->lane_count && r == 0; i++) {
-		struct lane *lane = &transfer->lanes[i];
-		int answer;
-
-		if (!lane->wants_superblock || transfer->is_stopping)
-			continue;
-		lane->wants_superblock = false;
-		answer = superblock_refresh(transfer, lane, ours, theirs);
-		if (answer < 0)
-			log_warn("superblock-not-rewritten", "provider=%s error=%s",
-				 lane->provider.row.name, err_name(answer));
-	}
-	mem_free(ours);
-	mem_free(theirs);
-	return 0;
-}
-
 /* ---- on demand ---- */
 
 int transfer_verify_shard(struct transfer *transfer, struct index_reader *reader,
 			  uint64_t shard_no, unsigned *good, unsigned *bad)
 {
 	AUTO(copy_list) copies = ROW_LIST_INIT;
-	struct keeper_worker worker = {.reader = reader};
 	unsigned good_count = 0, bad_count = 0;
+	struct aead_ctx *aead;
 	struct shard_row shard;
 	int r = index_get_shard(transfer->settings.index, reader, shard_no, &shard);
 
@@ -372,27 +530,22 @@ int transfer_verify_shard(struct transfer *transfer, struct index_reader *reader
 	if (r == 0)
 		r = index_list_copies(transfer->settings.index, reader, shard_no, &copies);
 	if (r == 0)
-		r = aead_ctx_new(&worker.aead);
+		r = aead_ctx_new(&aead);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < copies.count; i++) {
-		AUTO(buf) object = BUF_INIT;
-		uint32_t no = copies.rows[i].provider_no;
+		enum copy_finding finding;
 
 		if (!copy_is_valid(&copies.rows[i])) {
 			bad_count += copies.rows[i].state == COPY_CORRUPT ||
 				     copies.rows[i].state == COPY_MISSING;
 			continue;
 		}
-		r = fetch_whole(transfer, &worker, &shard, no, 0, &object, NULL);
-		if (r == 0) {
-			transfer_mark(transfer, shard_no, no, COPY_VERIFIED);
-			good_count++;
-		} else if (r == -EBADMSG || r == -ENOENT) { /* marked by the reader */
-			bad_count++;
-		}
+		finding = transfer_check_copy(transfer, aead, &shard, copies.rows[i].provider_no);
+		good_count += finding == FINDING_GOOD;
+		bad_count += finding != FINDING_GOOD && finding != FINDING_UNKNOWN;
 	}
-	aead_ctx_free(worker.aead);
+	aead_ctx_free(aead);
 	*good = good_count;
 	*bad = bad_count;
 	return 0;

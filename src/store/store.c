@@ -332,6 +332,37 @@ static int open_data_path(struct store *store, struct buf *why)
 	return writer_start(&writer, &store->writer);
 }
 
+static int cached(void *ctx, const struct shard_row *shard, struct buf *out)
+{
+	struct store *store = ctx;
+
+	return store->cache ? cache_read(store->cache, &shard->id, 0, (uint32_t)shard->object_len,
+					 out)
+			    : -ENOENT;
+}
+
+static int open_scrub(struct store *store, struct buf *why)
+{
+	AUTO_STR dir = store_path(store->config, STORE_SCRUB_NAME);
+	struct scrub_settings settings = {
+		.dir = dir,
+		.config = store->config,
+		.index = store->index,
+		.sequencer = store->sequencer,
+		.spool = store->spool,
+		.keyring = store->keyring,
+		.transfer = store->transfer,
+		.oplog = store->priv->oplog,
+		.writer_epoch = store->priv->writer_epoch,
+	};
+	int r = dir ? scrub_new(&settings, &store->priv->scrub) : -ENOMEM;
+
+	if (r < 0)
+		buf_printf(why, "%s/" STORE_SCRUB_NAME ": cannot be used: %s", store->config->home,
+			   err_sentence(r));
+	return r;
+}
+
 static int open_transfer(struct store *store, struct buf *why)
 {
 	struct transfer_settings settings = {
@@ -343,6 +374,7 @@ static int open_transfer(struct store *store, struct buf *why)
 		.spool = store->spool,
 		.policy_of = store_tell_policy,
 		.durable = store_on_shard_durable,
+		.cached = cached,
 		.ctx = store,
 	};
 
@@ -422,6 +454,8 @@ static int open_parts(struct store *store, uint64_t lock_wait_ms, struct buf *wh
 	r = load_policies(store);
 	if (r == 0)
 		r = open_transfer(store, why);
+	if (r == 0 && !store->priv->is_check)
+		r = open_scrub(store, why);
 	if (r == 0)
 		r = open_data_path(store, why);
 	if (r == 0)
@@ -503,6 +537,7 @@ int store_close(struct store *store)
 	reader_close(store->reader);
 	cache_close(store->cache);
 	transfer_close(store->transfer);
+	scrub_free(priv->scrub);
 	sequencer_free(store->sequencer);
 	journal_close(priv->journal);
 	spool_close(store->spool);

@@ -18,6 +18,7 @@
 #include "store/inode.h"
 #include "store/policy.h"
 #include "store/reader.h"
+#include "store/scrub.h"
 #include "store/sequencer.h"
 #include "store/transfer.h"
 #include "store/writer.h"
@@ -111,6 +112,22 @@ int store_reclaim_survey(struct store *store, struct index_reader *reader,
 			 int (*visit)(void *ctx, const struct gc_candidate *candidate), void *ctx,
 			 char blocked_by[160]);
 void store_reclaim_status(struct store *store, struct gc_report *out);
+
+/* See store/scrub.h; -EROFS in fsck. */
+int store_scrub(struct store *store, struct index_reader *reader, const struct scrub_wish *wish,
+		const struct scrub_watch *watch, struct scrub_report *report);
+int store_scrub_orphans(struct store *store, struct index_reader *reader, bool deletes,
+			const struct scrub_watch *watch, struct scrub_report *report);
+int store_scrub_status(struct store *store, struct index_reader *reader, struct scrub_status *out);
+int64_t store_scrub_listed_sec(struct store *store, unsigned provider);
+/*
+ * store_name_users - the files at and below inode that use any of these shards (sorted here): visit
+ * gets each path, relative to inode with a slash before it ("" when inode is the file), and returns
+ * 0 to go on.  As of the last applied record.  Walks the parts of the tree that use one.
+ */
+int store_name_users(struct store *store, struct index_reader *reader, struct inode *inode,
+		     uint64_t *shard_nos, size_t shard_count,
+		     int (*visit)(void *ctx, const char *path), void *ctx);
 
 /* Space for statfs: bytes that the root's policy can still take, and the size. */
 struct store_space {

@@ -12,6 +12,7 @@
 #include "store/oplog.h"
 #include "store/policies.h"
 #include "store/reclaim.h"
+#include "store/scrub.h"
 #include "store/store.h"
 #include "util/list.h"
 
@@ -28,6 +29,7 @@ struct store_private {
 	struct converge *converge; /* NULL in fsck */
 	struct rewrite *rewrite;
 	struct oplog *oplog;
+	struct scrub *scrub; /* NULL in fsck */
 	struct ack *ack;
 	uint64_t writer_epoch;
 	_Atomic uint64_t next_shard_no;
@@ -47,6 +49,7 @@ struct store_private {
 #define STORE_LOCK_NAME       "lock"
 #define STORE_SUPERBLOCK_NAME "superblock"
 #define STORE_OPLOG_NAME      "oplog"
+#define STORE_SCRUB_NAME      "scrub"
 /* Setting of the index: the writer epoch in force, as text; none: 1. */
 #define STORE_EPOCH_SETTING "writer_epoch"
 

@@ -21,7 +21,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define KEEPER_THREADS	  3u
+/* One for repair whatever the others wait for: two for owed copies, one for scrub. */
+#define KEEPER_THREADS	  4u
+#define SOURCE_WORKERS	  2u
 #define SWEEP_MS	  30000u /* repair looks at all bad copies again this often */
 #define SEAL_LOOK_MS	  1000u
 #define IDLE_MS		  60000u
@@ -159,7 +161,7 @@ static int add_chores(struct transfer *transfer)
 {
 	struct keeper_chore chores[] = {
 		{"repair", 0, 1, SWEEP_MS, repair_run, transfer},
-		{"owed-copies", 1, KEEPER_THREADS - 1, 0, source_run, transfer},
+		{"owed-copies", 1, SOURCE_WORKERS, 0, source_run, transfer},
 		{"superblock", 2, 1, 0, superblock_run, transfer},
 		{"idle-seal", 0, 1, SEAL_LOOK_MS, idle_seal_run, transfer},
 	};
@@ -172,6 +174,11 @@ static int add_chores(struct transfer *transfer)
 	transfer->chore_superblock = keeper_add(transfer->keeper, &chores[2]);
 	keeper_add(transfer->keeper, &chores[3]);
 	return 0;
+}
+
+int transfer_add_chore(struct transfer *transfer, const struct keeper_chore *chore)
+{
+	return keeper_add(transfer->keeper, chore);
 }
 
 int transfer_open(const struct transfer_settings *settings, struct buf *why, struct transfer **out)
@@ -306,6 +313,7 @@ static void round_turned(struct transfer *transfer)
 			lane->wants_superblock = true;
 		lane->was_present = is_present;
 	}
+	transfer->is_repair_turned = true;
 	keeper_wake(transfer->keeper, transfer->chore_superblock);
 	keeper_wake(transfer->keeper, transfer->chore_repair);
 	keeper_wake(transfer->keeper, transfer->chore_source);
@@ -495,7 +503,7 @@ void transfer_close(struct transfer *transfer)
 		free_msg(msg);
 	}
 	keeper_free(transfer->keeper);
-	copy_list_release(&transfer->repairs);
+	copy_list_release(&transfer->repair.page);
 	cond_release(&transfer->changed);
 	lock_release(&transfer->lock);
 	mem_free(transfer->lanes);
@@ -627,6 +635,30 @@ void transfer_delete_copy(struct transfer *transfer, const struct shard_row *sha
 	if (copy_is_valid(copy) && shard->shard_no <= transfer->counted_upto)
 		lane_count_copies(lane, -1, shard->object_len);
 	errand_run(lane, BACKEND_DELETE, shard_id_hex(&shard->id).s, waiter);
+}
+
+uint64_t transfer_sweep(struct transfer *transfer)
+{
+	uint64_t sweep = ++transfer->sweeps_wanted;
+
+	transfer->is_repair_turned = true;
+	keeper_wake(transfer->keeper, transfer->chore_repair);
+	return sweep;
+}
+
+bool transfer_sweep_wait(struct transfer *transfer, uint64_t sweep, uint64_t ms)
+{
+	uint64_t until = clock_mono_ms() + ms;
+
+	LOCK_SCOPE(&transfer->lock);
+	while (transfer->sweeps_done < sweep) {
+		uint64_t now = clock_mono_ms();
+
+		if (now >= until)
+			return false;
+		cond_wait_ms(&transfer->changed, &transfer->lock, until - now);
+	}
+	return true;
 }
 
 unsigned transfer_provider_count(struct transfer *transfer)

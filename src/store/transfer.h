@@ -7,8 +7,10 @@
  * and knows which are present.  A provider that fails, stalls or fills up slows only its own copies.
  */
 
+#include "backends/backend.h"
 #include "config/config.h"
 #include "index/index.h"
+#include "store/keeper.h"
 #include "store/placement.h"
 #include "store/sequencer.h"
 #include "store/spool.h"
@@ -27,6 +29,8 @@ struct transfer_settings {
 	void (*policy_of)(void *ctx, uint64_t policy_root, struct policy *out);
 	/* Enough copies are acknowledged (spool_release_copies): the store releases the spool file. */
 	void (*durable)(void *ctx, uint64_t shard_no);
+	/* A whole object from the cache, appended, not authenticated; -ENOENT.  May be NULL. */
+	int (*cached)(void *ctx, const struct shard_row *shard, struct buf *out);
 	void *ctx;
 };
 
@@ -75,6 +79,62 @@ int transfer_verify_shard(struct transfer *transfer, struct index_reader *reader
 			  uint64_t shard_no, unsigned *good, unsigned *bad);
 
 /*
+ * transfer_check_copy - one copy of a sealed shard: with aead all of it is read and authenticated,
+ * with NULL only its size is asked.  Its row becomes verified (by reading alone), missing or
+ * corrupt; of a bad one the log tells, and repair is woken.  Waits.
+ */
+enum copy_finding {
+	FINDING_GOOD,
+	FINDING_MISSING,
+	FINDING_TRUNCATED,
+	FINDING_CORRUPT,    /* does not authenticate, or is too long */
+	FINDING_SWAPPED,    /* another shard's object lies there */
+	FINDING_UNREADABLE, /* this object alone cannot be read, twice */
+	FINDING_UNKNOWN,    /* the provider did not answer: nothing is said about the copy */
+};
+const char *copy_finding_name(enum copy_finding finding);
+enum copy_finding transfer_check_copy(struct transfer *transfer, struct aead_ctx *aead,
+				      const struct shard_row *shard, uint32_t provider_no);
+/*
+ * transfer_settle - returns when the marks of before are in the journal.  -ETIMEDOUT: not within
+ * 10 s; -ECANCELED: transfer stops; -ENOMEM.
+ */
+int transfer_settle(struct transfer *transfer);
+/*
+ * transfer_sweep - has repair begin at the front, also with what could not be repaired lately.
+ * transfer_sweep_wait - true when that sweep (the number that transfer_sweep gave) is over; waits
+ * for at most ms.
+ */
+uint64_t transfer_sweep(struct transfer *transfer);
+bool transfer_sweep_wait(struct transfer *transfer, uint64_t sweep, uint64_t ms);
+
+/*
+ * transfer_request - one request to provider number i (of transfer_provider_count) for somebody who
+ * may wait.  0, the provider's answer, -ENODEV (not configured), -ENOMEM, or -ETIMEDOUT: no answer
+ * within FETCH_GIVE_UP_MS, or transfer stops.  A PUT that failed may have landed.
+ */
+struct transfer_request {
+	enum backend_op op;
+	const char *key;
+	struct bytes body;	   /* PUT; copied */
+	uint64_t offset, len;	   /* GET; BACKEND_TO_END */
+	struct buf *out;	   /* GET: replaced; empty before */
+	struct backend_list *list; /* LIST: goes on at its cursor, replaced by the page */
+	uint64_t size;		   /* answer: of the whole object; GET, HEAD */
+};
+#define FETCH_GIVE_UP_MS 60000u
+int transfer_request(struct transfer *transfer, unsigned i, struct transfer_request *request);
+bool transfer_is_stopping(const struct transfer *transfer);
+/* A chore for the keeper, before transfer_start: its number, or -ENOSPC. */
+int transfer_add_chore(struct transfer *transfer, const struct keeper_chore *chore);
+/*
+ * transfer_check_superblock - reads the superblock of provider i; one that is missing, damaged or
+ * older than ours is written again and read back.  *was_bad, whatever is returned.  0: it is good
+ * now; -EPROTONOSUPPORT: a newer version's; or what the provider says.
+ */
+int transfer_check_superblock(struct transfer *transfer, unsigned i, bool *was_bad);
+
+/*
  * The shard has at least `copies` acknowledged copies (0: what its policy asks): tells the waiter.
  * -ENOENT: no such shard; -ECANCELED: transfer stops; -ENOMEM.  Any thread.
  */
@@ -84,7 +144,7 @@ void transfer_when_copied(struct transfer *transfer, uint64_t shard_no, unsigned
 /*
  * Before a shard goes.  Its row is in the journal as condemned; from now on nobody asks for copies.
  *
- * transfer_forget - drops what is owed of it and cancels what is on its way; tells the waiter once
+ * transfer_forget - (shard_no 0: see transfer_settle) drops what is owed of it and cancels what is on its way; tells the waiter once
  * nothing of it is in flight or waits for the journal.  The rows of its copies stay as they are.
  * Who waited for copies of it is told -ENOENT.  -ECANCELED: transfer stops; -ENOMEM.
  *

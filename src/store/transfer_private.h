@@ -2,7 +2,7 @@
 #ifndef SHARDFS_STORE_TRANSFER_PRIVATE_H
 #define SHARDFS_STORE_TRANSFER_PRIVATE_H
 
-/* What the files of transfer share: transfer.c, copies*.c, fetch.c, repair.c. */
+/* What the files of transfer share: transfer.c, copies*.c, fetch.c, repair.c, request.c. */
 
 #include "store/keeper.h"
 #include "store/provider.h"
@@ -133,6 +133,26 @@ struct scan {
 	uint64_t after;
 };
 
+/* A bad copy that could not be repaired rests; the oldest is forgotten. */
+struct repair_failure {
+	uint64_t shard_no, until_ms, pause_ms;
+	uint32_t provider_no;
+};
+#define REPAIR_FAILURES_MAX 256u
+
+/* The sweep over bad copies; repair.c's own (it runs on one worker at a time). */
+struct repair {
+	struct copy_list page; /* of the level at hand */
+	size_t next;
+	uint64_t after;
+	uint32_t state;
+	unsigned level;
+	uint32_t levels; /* that were seen in the first pass */
+	uint64_t begun;	 /* number of this sweep */
+	struct repair_failure failures[REPAIR_FAILURES_MAX];
+	unsigned failure_next;
+};
+
 struct transfer {
 	struct transfer_settings settings;
 	uint8_t fs_id[16];
@@ -166,11 +186,11 @@ struct transfer {
 	/* valid copies are counted once in the background; up to this shard changes count too */
 	_Atomic uint64_t counted_upto; /* UINT64_MAX: all */
 
-	/* repair.c: the chore's own (it runs on one worker at a time) */
-	struct copy_list repairs; /* page being worked on */
-	size_t repair_next;
-	uint64_t repair_after;
-	uint32_t repair_state;
+	struct repair repair;
+	_Atomic uint64_t sweeps_wanted; /* the sweep begins again when this is another than begun */
+	uint64_t sweeps_done;		/* lock */
+	_Atomic bool is_repair_turned;	/* what rests need not rest any more */
+	_Atomic bool is_repair_urgent;	/* a shard became endangered */
 };
 
 /* transfer.c */
@@ -213,7 +233,6 @@ struct fetch_want {
 	uint32_t without_provider; /* 0: none left out */
 	bool is_background;	   /* gives up after FETCH_GIVE_UP_MS, and when transfer stops */
 };
-#define FETCH_GIVE_UP_MS 60000u
 /* *from may be NULL.  Besides transfer_fetch's: -ECANCELED, -ETIMEDOUT (is_background); with
  * only_provider that one's answer. */
 int fetch_run(struct transfer *transfer, struct index_reader *reader,
@@ -223,7 +242,10 @@ int fetch_whole(struct transfer *transfer, struct keeper_worker *worker,
 		const struct shard_row *shard, uint32_t only_provider, uint32_t without_provider,
 		struct buf *out, uint32_t *from);
 
-/* repair.c: chores of the keeper */
+/* request.c: as transfer_request */
+int lane_request(struct lane *lane, struct transfer_request *request);
+
+/* repair.c, superblock_heal.c: chores of the keeper */
 int repair_run(void *ctx, struct keeper_worker *worker);
 int source_run(void *ctx, struct keeper_worker *worker);
 int superblock_run(void *ctx, struct keeper_worker *worker);

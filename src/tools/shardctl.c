@@ -26,6 +26,8 @@ struct options {
 	uint64_t copies;
 	uint64_t timeout_ms; /* 0: none */
 	bool is_json, is_dry_run;
+	bool is_deep, is_cheap, with_orphans;
+	const char *provider;
 };
 
 struct command {
@@ -103,6 +105,72 @@ static const struct report_field provider_columns[] = {
 	{0},
 };
 
+static const struct report_field scrub_fields[] = {
+	{"listed", "objects listed", REPORT_COUNT},
+	{"checked", "copies checked", REPORT_COUNT},
+	{"bytes_read", "bytes read back", REPORT_BYTES},
+	{"verified_ok", "copies as they should be", REPORT_COUNT},
+	{"missing", "copies missing", REPORT_COUNT},
+	{"truncated", "copies truncated", REPORT_COUNT},
+	{"corrupt", "copies corrupt", REPORT_COUNT},
+	{"swapped", "copies swapped", REPORT_COUNT},
+	{"unreadable", "copies unreadable", REPORT_COUNT},
+	{"index_objects", "index objects checked", REPORT_COUNT},
+	{"index_bad", "index objects not right", REPORT_COUNT},
+	{"repaired", "repaired", REPORT_COUNT},
+	{"unrepaired", "not repaired", REPORT_COUNT},
+	{"unknown", "without answer", REPORT_COUNT},
+	{"orphans", "orphans", REPORT_COUNT},
+	{"foreign", "foreign files", REPORT_COUNT},
+	{"lost", "shards lost", REPORT_COUNT},
+	{"lost_files", "files with lost parts", REPORT_COUNT},
+	{0},
+};
+
+static const struct report_field orphan_fields[] = {
+	{"count", "orphans at providers", REPORT_COUNT},
+	{"bytes", "bytes of orphans", REPORT_BYTES},
+	{"deletable", "orphans that may be deleted", REPORT_COUNT},
+	{"deleted", "orphans deleted", REPORT_COUNT},
+	{"foreign", "foreign files, never touched", REPORT_COUNT},
+	{"incomplete", "not listed", REPORT_TEXT},
+	{0},
+};
+
+static void report_list(FILE *out, const json_t *list, const char *const *keys, size_t key_count)
+{
+	json_t *one;
+	size_t i;
+
+	json_array_foreach(list, i, one) {
+		for (size_t k = 0; k < key_count; k++) {
+			json_t *value = json_object_get(one, keys[k]);
+
+			if (json_is_string(value))
+				fprintf(out, "%s%s", k ? " " : "", json_string_value(value));
+			else if (json_is_true(value))
+				fprintf(out, " %s", keys[k]);
+		}
+		fputc('\n', out);
+	}
+}
+
+static void report_scrub(FILE *out, const json_t *answer)
+{
+	static const char *const finding_keys[] = {"provider", "key", "finding", "repaired"};
+	static const char *const orphan_keys[] = {"object", "provider", "key", "kept_because"};
+	json_t *path;
+	size_t i;
+
+	report_fields(out, answer, scrub_fields);
+	report_list(out, json_object_get(answer, "findings"), finding_keys,
+		    ARRAY_COUNT(finding_keys));
+	report_list(out, json_object_get(answer, "orphan_objects"), orphan_keys,
+		    ARRAY_COUNT(orphan_keys));
+	json_array_foreach(json_object_get(answer, "lost_paths"), i, path)
+		fprintf(out, "lost %s\n", json_string_value(path));
+}
+
 static void report_protection(FILE *out, const json_t *answer)
 {
 	report_fields(out, answer, protection_fields);
@@ -124,7 +192,16 @@ static void report_status(FILE *out, const json_t *answer)
 
 static void report_cleanup(FILE *out, const json_t *answer)
 {
+	static const char *const orphan_keys[] = {"object", "provider", "key", "kept_because",
+						  "deleted"};
+	const json_t *orphans = json_object_get(answer, "orphans");
+
 	report_fields(out, answer, cleanup_fields);
+	if (orphans) {
+		report_fields(out, orphans, orphan_fields);
+		report_list(out, json_object_get(orphans, "objects"), orphan_keys,
+			    ARRAY_COUNT(orphan_keys));
+	}
 	if (json_object_size(json_object_get(answer, "candidates")) == 0)
 		return;
 	fputc('\n', out);
@@ -172,6 +249,17 @@ static void fill_cleanup(json_t *request, char **args, unsigned count,
 	(void)count;
 	if (options->is_dry_run)
 		json_object_set_new(request, "verb", json_string("cleanup plan"));
+	if (options->with_orphans)
+		json_object_set_new(request, "orphans", json_true());
+}
+
+static void fill_scrub(json_t *request, char **args, unsigned count, const struct options *options)
+{
+	(void)args;
+	json_object_set_new(request, "deep", json_boolean(options->is_deep));
+	json_object_set_new(request, "part", json_boolean(count > 0));
+	if (options->provider)
+		json_object_set_new(request, "provider", json_string(options->provider));
 }
 
 static const struct command commands[] = {
@@ -193,8 +281,12 @@ static const struct command commands[] = {
 	 fill_policy_set, report_all, false},
 	{{"config", "show"}, "", 0, 0, false, "settings in force", "config show", NULL, report_all,
 	 false},
-	{{"cleanup", "run"}, "[--dry-run]", 0, 0, false, "delete what nothing needs any more",
-	 "cleanup run", fill_cleanup, report_cleanup, true},
+	{{"cleanup", "run"}, "[--dry-run] [--orphans]", 0, 0, false,
+	 "delete what nothing needs any more", "cleanup run", fill_cleanup, report_cleanup, true},
+	{{"scrub"}, "[--deep | --cheap] [--provider NAME] [PATH]", 0, 1, true,
+	 "compare what providers hold with the index", "scrub", fill_scrub, report_scrub, true},
+	{{"scrub", "status"}, "", 0, 0, false, "how much was read back, and when", "scrub status",
+	 NULL, report_all, false},
 	{{"counters"}, "", 0, 0, false, "counters and times since the mount", "counters", NULL,
 	 report_all, false},
 };
@@ -220,6 +312,10 @@ static void print_help(void)
 	     "  -n, --copies N       wait: for N copies instead of what the policy asks\n"
 	     "  -t, --timeout TIME   wait: give up after TIME (\"90s\", \"10m\"); exit status 4\n"
 	     "  -d, --dry-run        cleanup run: say what would go, and when; change nothing\n"
+	     "      --orphans        cleanup run: objects that nobody knows, too\n"
+	     "      --deep           scrub: read every copy back and authenticate it\n"
+	     "      --cheap          scrub: compare names and sizes alone (the default)\n"
+	     "      --provider NAME  scrub: that provider alone\n"
 	     "  -h, --help           this text\n"
 	     "  -V, --version        version\n"
 	     "\nExit status: 0 done or healthy; 1 data lost or the action failed; 2 usage;\n"
@@ -252,6 +348,8 @@ static int parse_options(int argc, char **argv, struct options *options)
 		{"mount", required_argument, NULL, 'm'}, {"json", no_argument, NULL, 'j'},
 		{"copies", required_argument, NULL, 'n'}, {"timeout", required_argument, NULL, 't'},
 		{"dry-run", no_argument, NULL, 'd'},
+		{"orphans", no_argument, NULL, 'O'}, {"deep", no_argument, NULL, 'D'},
+		{"cheap", no_argument, NULL, 'C'}, {"provider", required_argument, NULL, 'P'},
 		{"help", no_argument, NULL, 'h'},	 {"version", no_argument, NULL, 'V'},
 		{0},
 	};
@@ -282,6 +380,18 @@ static int parse_options(int argc, char **argv, struct options *options)
 		case 'd':
 			options->is_dry_run = true;
 			break;
+		case 'O':
+			options->with_orphans = true;
+			break;
+		case 'D':
+			options->is_deep = true;
+			break;
+		case 'C':
+			options->is_cheap = true;
+			break;
+		case 'P':
+			options->provider = optarg;
+			break;
 		case 'h':
 			print_help();
 			return 1 + EXIT_DONE;
@@ -292,6 +402,10 @@ static int parse_options(int argc, char **argv, struct options *options)
 			fputs("Try 'shardctl --help'.\n", stderr);
 			return 1 + EXIT_USAGE;
 		}
+	}
+	if (options->is_deep && options->is_cheap) {
+		fputs("shardctl: --deep or --cheap, not both\n", stderr);
+		return 1 + EXIT_USAGE;
 	}
 	return 0;
 }
@@ -384,7 +498,9 @@ static int run_command(const struct command *command, char **args, unsigned coun
 	if (json_is_false(json_object_get(answer, "ok")))
 		fprintf(stderr, "shardctl: %s\n",
 			json_string_value(json_object_get(answer, "error")));
-	else if (!options->is_json)
+	/* what a scrub found is worth reading also when it is bad */
+	if (!options->is_json && (command->report == report_scrub ||
+				  !json_is_false(json_object_get(answer, "ok"))))
 		command->report(stdout, answer);
 	json_decref(answer);
 	return (int)code;

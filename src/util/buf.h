@@ -8,6 +8,7 @@
  */
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -25,6 +26,11 @@ static inline struct bytes bytes_of(const void *ptr, size_t len)
 static inline struct bytes bytes_of_str(const char *s)
 {
 	return bytes_of(s, strlen(s));
+}
+
+static inline bool bytes_equal(struct bytes a, struct bytes b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
 struct buf {

@@ -31,7 +31,23 @@ more_work() {
 		shardctl sync "$MNT" || return
 	case $place in
 	gc-* | rewrite-* | dir-delete-*) reclaim_work ;;
+	repair-* | superblock-heal-* | oplog-heal-* | orphan-*) heal_work ;;
 	esac
+}
+# An object that comes back after its deletion, and one that is missing or damaged of each kind.
+heal_work() {
+	local primary=$FS/providers/primary
+	head -c 300000 /dev/urandom >"$MNT/kept" && shardctl wait --timeout 30s "$MNT" || return
+	rm -rf "$TMPDIR/saved" && cp -a "$primary" "$TMPDIR/saved" && rm "$MNT/kept" || return
+	shardctl cleanup run
+	cp -an "$TMPDIR/saved/." "$primary/"
+	shardctl cleanup run --orphans
+	head -c 300000 /dev/urandom >"$MNT/kept" && shardctl wait --timeout 30s "$MNT" || return
+	rm "$(find "$primary" -type f -name '????????????????????????????????' | head -n 1)"
+	: >"$primary/index/superblock"
+	find "$primary/index" -name 'snap-*' -exec truncate -s 100 {} +
+	shardctl scrub --deep
+	rm -f "$MNT/kept"
 }
 # A shard of which little is left, an empty one, a file in pieces, an open shard with nothing alive.
 reclaim_work() {

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHARDFS_CTL_CTL_PRIVATE_H
+#define SHARDFS_CTL_CTL_PRIVATE_H
+
+/* Shared by the files of verbs. */
+
+#include "ctl/ctl.h"
+
+/* The tables of verbs; each ends with a NULL name. */
+extern const struct ctl_verb ctl_verbs_base[], ctl_verbs_scrub[];
+
+static inline json_t *ctl_number(uint64_t v)
+{
+	return json_integer((json_int_t)v);
+}
+
+static inline void ctl_put(json_t *object, const char *key, json_t *value)
+{
+	json_object_set_new(object, key, value);
+}
+
+/* Of the request; NULL: not given, or no text. */
+static inline const char *ctl_text_arg(struct ctl_call *call, const char *key)
+{
+	return json_string_value(json_object_get(call->args, key));
+}
+
+/* Lists every provider for objects that nobody knows: key "orphans" of the answer. */
+int ctl_put_orphans(struct ctl_call *call, bool deletes, struct scrub_report *report);
+
+#endif
