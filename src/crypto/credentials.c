@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "crypto/crypto.h"
 
+#include "crypto/recovery.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/mem.h"
@@ -173,6 +174,34 @@ static int run_command(const char *command, struct secret *out, struct buf *why)
 	return r == -ETIMEDOUT ? -EKEYREJECTED : r;
 }
 
+/* A recovery key becomes the one text that its slot was made with. */
+static int unify_recovery_key(struct secret *passphrase, struct buf *why)
+{
+	struct bytes typed = bytes_of(passphrase->ptr, passphrase->len);
+	size_t size = RECOVERY_KEY_BYTES + RECOVERY_TEXT_SIZE;
+	uint8_t *key;
+	char *text;
+	int r;
+
+	if (!recovery_key_is_meant(typed))
+		return 0;
+	key = secret_alloc(size);
+	if (!key)
+		return -ENOMEM;
+	text = (char *)key + RECOVERY_KEY_BYTES;
+	r = recovery_key_parse(typed, key);
+	if (r == 0) {
+		recovery_key_print(key, text);
+		r = secret_set(passphrase, bytes_of_str(text));
+	} else {
+		buf_printf(why, "the recovery key (SRK1-...) has a wrong character; "
+				"compare it with the paper");
+		r = -EKEYREJECTED;
+	}
+	secret_free(key, size);
+	return r;
+}
+
 int credentials_load(const char *passphrase_file, const char *passphrase_command,
 		     const char *key_file, struct credentials *out, struct buf *why)
 {
@@ -204,6 +233,9 @@ int credentials_load(const char *passphrase_file, const char *passphrase_command
 				   : key_file);
 		return -EINVAL;
 	}
+	r = unify_recovery_key(&got.passphrase, why);
+	if (r < 0)
+		return r;
 	credentials_release(out);
 	*out = got;
 	got = (struct credentials)CREDENTIALS_INIT;

@@ -114,4 +114,5 @@ void credentials_release(struct credentials *credentials)
 {
 	secret_release(&credentials->passphrase);
 	secret_release(&credentials->key_file);
+	credentials->is_key_file_hashed = false;
 }

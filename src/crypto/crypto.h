@@ -58,6 +58,7 @@ int secret_set(struct secret *secret, struct bytes src);
 struct credentials {
 	struct secret passphrase;
 	struct secret key_file;
+	bool is_key_file_hashed; /* key_file is the SHA-256 of the file, which is all that counts */
 };
 #define CREDENTIALS_INIT {0}
 
@@ -70,11 +71,12 @@ void credentials_release(struct credentials *credentials);
  *                      passphrase (one trailing newline cut off); it gets
  *                      60 s.  At most one of the two may be given.
  * @key_file:           NULL or a file, taken as it is.
+ * A passphrase that is a recovery key (crypto/recovery.h) may be typed in any of its forms.
  * @why:                on failure one line: the file, the cause, what to do.
  *
  * 0; -EINVAL nothing given, both sources of a passphrase given, or an empty
  * secret; -EPERM a file that others may read (mode & 077) — refused; -E2BIG;
- * -EKEYREJECTED the command failed; any errno of open and read; -ENOMEM.
+ * -EKEYREJECTED the command failed, or a recovery key has a wrong character; any errno of open and read; -ENOMEM.
  * `out` is unchanged on failure.
  */
 int credentials_load(const char *passphrase_file, const char *passphrase_command,

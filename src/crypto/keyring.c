@@ -49,6 +49,12 @@ static const char *const purpose_labels[KEY_PURPOSE_COUNT] = {
 	[KEY_LOG_NAME] = "log-name",
 };
 
+/* Their keys come from the root key, so that no rotation changes them. */
+static const bool is_for_ever[KEY_PURPOSE_COUNT] = {
+	[KEY_CHUNK_NAME] = true, [KEY_CHUNKER] = true,	[KEY_AUDIT] = true,
+	[KEY_MARKER] = true,	 [KEY_LOG_NAME] = true,
+};
+
 struct master {
 	uint32_t epoch;
 	bool is_live;
@@ -131,6 +137,13 @@ static const struct master *find_master(const struct secrets *secrets, uint32_t 
 	return NULL;
 }
 
+static void copy_root(struct keyring *keyring, uint8_t root[KEY_BYTES])
+{
+	LOCK_SCOPE(&keyring->lock);
+
+	memcpy(root, keyring->secrets->root, KEY_BYTES);
+}
+
 int keyring_derive(struct keyring *keyring, uint32_t epoch, enum key_purpose purpose,
 		   struct bytes salt, uint8_t *out, size_t len)
 {
@@ -140,7 +153,11 @@ int keyring_derive(struct keyring *keyring, uint32_t epoch, enum key_purpose pur
 
 	if ((unsigned)purpose >= KEY_PURPOSE_COUNT || len == 0 || len > KEY_DERIVE_BYTES_MAX)
 		return -EINVAL;
-	{
+	if (is_for_ever[purpose]) {
+		copy_root(keyring, key);
+		is_live = true;
+		epoch = 0;
+	} else {
 		LOCK_SCOPE(&keyring->lock);
 		const struct master *master = find_master(keyring->secrets, epoch);
 
@@ -228,8 +245,15 @@ static int slot_key(const struct key_slot *slot, const struct credentials *crede
 	if (has_file) {
 		struct digest digest;
 
-		r = sha256(bytes_of(credentials->key_file.ptr, credentials->key_file.len), &digest);
-		memcpy(password + 5 + passphrase_len, digest.b, sizeof(digest.b));
+		if (!credentials->is_key_file_hashed)
+			r = sha256(bytes_of(credentials->key_file.ptr, credentials->key_file.len),
+				   &digest);
+		else if (credentials->key_file.len == sizeof(digest.b))
+			memcpy(digest.b, credentials->key_file.ptr, sizeof(digest.b));
+		else
+			r = -EINVAL;
+		if (r == 0)
+			memcpy(password + 5 + passphrase_len, digest.b, sizeof(digest.b));
 		mem_wipe(&digest, sizeof(digest));
 	}
 	if (r == 0)
@@ -442,7 +466,7 @@ int keyring_load_epochs(struct keyring *keyring, const struct superblock *sb)
 
 	if (!fresh)
 		return -ENOMEM;
-	memcpy(fresh->root, keyring->secrets->root, sizeof(fresh->root));
+	copy_root(keyring, fresh->root);
 	r = open_epochs(sb, fresh);
 	if (r < 0) {
 		secret_free(fresh, sizeof(*fresh));
@@ -465,14 +489,16 @@ static int encode_and_mac(struct keyring *keyring, const struct superblock *sb, 
 			  struct digest *mac)
 {
 	size_t before = out->len;
+	uint8_t root[KEY_BYTES];
 	struct mac_key key;
 	int r = superblock_encode_body(sb, out);
 
 	if (r < 0)
 		return r;
-	/* The root key never changes in the life of a keyring. */
-	r = derive(keyring->secrets->root, keyring->fs_id, "superblock", 0, (struct bytes){0},
-		   key.b, sizeof(key.b));
+	copy_root(keyring, root);
+	r = derive(root, keyring->fs_id, "superblock", 0, (struct bytes){0}, key.b,
+		   sizeof(key.b));
+	mem_wipe(root, sizeof(root));
 	if (r == 0)
 		r = hmac_sha256(bytes_of(key.b, sizeof(key.b)),
 				bytes_of(out->ptr + before, out->len - before), mac);
@@ -611,6 +637,21 @@ int keyring_unlock(const struct superblock *sb, const struct credentials *creden
 	return 0;
 }
 
+int keyring_unlock_detached(const struct superblock *slots, const struct superblock *sb,
+			    const struct credentials *credentials, struct keyring **out)
+{
+	AUTO_PTR(keyring) keyring = NULL;
+	int r = keyring_unlock(slots, credentials, &keyring);
+
+	if (r == 0)
+		r = keyring_check(keyring, sb);
+	if (r == 0)
+		r = keyring_load_epochs(keyring, sb);
+	if (r == 0)
+		*out = STEAL(keyring);
+	return r;
+}
+
 uint32_t keyring_slot_used(const struct keyring *keyring)
 {
 	return keyring->slot_used;
@@ -629,6 +670,18 @@ uint32_t keyring_current_epoch(struct keyring *keyring)
 
 /* ---- changes ---- */
 
+static int fill_slot(struct keyring *keyring, struct key_slot *slot,
+		     const struct credentials *credentials, struct kdf_params kdf)
+{
+	uint8_t root[KEY_BYTES];
+	int r;
+
+	copy_root(keyring, root);
+	r = slot_fill(slot, keyring->fs_id, credentials, kdf, root);
+	mem_wipe(root, sizeof(root));
+	return r;
+}
+
 int keyring_slot_add(struct keyring *keyring, struct superblock *sb,
 		     const struct credentials *credentials, struct kdf_params kdf,
 		     const char *label, uint32_t *slot_no)
@@ -638,10 +691,10 @@ int keyring_slot_add(struct keyring *keyring, struct superblock *sb,
 
 	if (sb->slot_count >= SUPERBLOCK_SLOTS_MAX)
 		return -ENOSPC;
-	slot.slot_no = sb->slots[sb->slot_count - 1].slot_no + 1;
+	slot.slot_no = sb->slot_count > 0 ? sb->slots[sb->slot_count - 1].slot_no + 1 : 0;
 	r = label_set(&slot, label);
 	if (r == 0)
-		r = slot_fill(&slot, keyring->fs_id, credentials, kdf, keyring->secrets->root);
+		r = fill_slot(keyring, &slot, credentials, kdf);
 	if (r < 0)
 		return r;
 	sb->slots[sb->slot_count++] = slot;
@@ -680,7 +733,7 @@ int keyring_slot_change(struct keyring *keyring, struct superblock *sb, uint32_t
 		return -ENOENT;
 	slot = *old;
 	slot.created_s = clock_wall().sec;
-	r = slot_fill(&slot, keyring->fs_id, credentials, kdf, keyring->secrets->root);
+	r = fill_slot(keyring, &slot, credentials, kdf);
 	if (r < 0)
 		return r;
 	sb->slots[old - sb->slots] = slot;
@@ -691,23 +744,26 @@ int keyring_slot_change(struct keyring *keyring, struct superblock *sb, uint32_t
 int keyring_epoch_add(struct keyring *keyring, struct superblock *sb, uint32_t *epoch)
 {
 	struct key_epoch fresh = {.state = KEY_EPOCH_LIVE, .created_s = clock_wall().sec};
+	uint8_t root[KEY_BYTES];
 	struct master master;
+	bool is_known;
 	int r;
 
-	if (sb->epoch_count != keyring->secrets->count)
+	{
+		LOCK_SCOPE(&keyring->lock);
+		is_known = sb->epoch_count == keyring->secrets->count;
+	}
+	if (!is_known)
 		return -ESTALE;
 	if (sb->epoch_count >= SUPERBLOCK_EPOCHS_MAX)
 		return -ENOSPC;
 	fresh.epoch = sb->epochs[sb->epoch_count - 1].epoch + 1;
-	r = epoch_fill(&fresh, keyring->fs_id, keyring->secrets->root, &master);
+	copy_root(keyring, root);
+	r = epoch_fill(&fresh, keyring->fs_id, root, &master);
+	mem_wipe(root, sizeof(root));
+	mem_wipe(&master, sizeof(master));
 	if (r < 0)
 		return r;
-	{
-		LOCK_SCOPE(&keyring->lock);
-		keyring->secrets->masters[keyring->secrets->count++] = master;
-		keyring->current_epoch = fresh.epoch;
-	}
-	mem_wipe(&master, sizeof(master));
 	sb->epochs[sb->epoch_count++] = fresh;
 	sb->current_epoch = fresh.epoch;
 	sb->revision++;
@@ -715,7 +771,7 @@ int keyring_epoch_add(struct keyring *keyring, struct superblock *sb, uint32_t *
 	return 0;
 }
 
-int keyring_epoch_destroy(struct keyring *keyring, struct superblock *sb, uint32_t epoch)
+int keyring_epoch_destroy(struct superblock *sb, uint32_t epoch)
 {
 	const struct key_epoch *found = superblock_find_epoch(sb, epoch);
 
@@ -723,15 +779,6 @@ int keyring_epoch_destroy(struct keyring *keyring, struct superblock *sb, uint32
 		return -ENOENT;
 	if (epoch == sb->current_epoch)
 		return -EBUSY;
-	{
-		LOCK_SCOPE(&keyring->lock);
-		struct master *master = (struct master *)find_master(keyring->secrets, epoch);
-
-		if (master) {
-			master->is_live = false;
-			mem_wipe(master->key, sizeof(master->key));
-		}
-	}
 	sb->epochs[found - sb->epochs] = (struct key_epoch){
 		.epoch = epoch, .state = KEY_EPOCH_DESTROYED, .created_s = found->created_s};
 	sb->revision++;

@@ -6,7 +6,7 @@
  * From a passphrase to every key.
  *
  *	passphrase and/or key file -> scrypt -> key of a slot -> root key
- *	root key -> HKDF -> superblock key, wrapping key of each epoch
+ *	root key -> HKDF -> superblock key, wrapping key of each epoch, keys for ever
  *	master key of an epoch (random) -> HKDF(purpose, fs id, epoch, salt) -> key
  *
  * A slot commits to its key: it opens under one passphrase only, whoever
@@ -24,10 +24,14 @@
 /*
  * What a key is for.  The label that goes into HKDF is part of the format, so
  * none is ever reused or renamed.  "Salt" is what the caller gives to derive.
+ *
+ * "For ever": the key belongs to the file system and not to an epoch (whatever epoch is given), so
+ * that what was named, cut or chained before a rotation still fits, and nothing sealed depends on
+ * it.  It comes from the root key.
  */
 enum key_purpose {
-	KEY_CHUNK_NAME,    /* mac_ctx: names of chunks.  No salt */
-	KEY_CHUNKER,       /* CHUNKER_KEY_BYTES of gear table.  No salt */
+	KEY_CHUNK_NAME,    /* mac_ctx: names of chunks.  No salt.  For ever */
+	KEY_CHUNKER,       /* CHUNKER_KEY_BYTES of gear table.  No salt.  For ever */
 	KEY_SHARD_RECORDS, /* aead: nonce = record number.  Salt: the shard's 16-byte name */
 	KEY_SHARD_FOOTER,  /* aead: nonce 0, sealed once.  Salt: the shard's name */
 	KEY_SHARD_MAC,     /* object_mac.  Salt: the shard's name */
@@ -37,9 +41,9 @@ enum key_purpose {
 	KEY_OPLOG,         /* aead: segments.  Salt: 32 random bytes in each segment */
 	KEY_OPLOG_CHAIN,   /* mac: hash chain of segments.  No salt */
 	KEY_SNAPSHOT,      /* aead: snapshot roots.  Salt: 32 random bytes */
-	KEY_AUDIT,         /* mac: chain of the audit log.  No salt */
-	KEY_MARKER,        /* mac: marker of a provider directory.  No salt */
-	KEY_LOG_NAME,      /* mac: path_hash in logs.  No salt */
+	KEY_AUDIT,         /* mac: chain of the audit log.  No salt.  For ever */
+	KEY_MARKER,        /* mac: marker of a provider directory.  No salt.  For ever */
+	KEY_LOG_NAME,      /* mac: path_hash in logs.  No salt.  For ever */
 	KEY_PURPOSE_COUNT
 };
 
@@ -70,6 +74,12 @@ int keyring_create(const struct credentials *credentials, struct kdf_params kdf,
 int keyring_unlock(const struct superblock *sb, const struct credentials *credentials,
 		   struct keyring **out);
 uint32_t keyring_slot_used(const struct keyring *keyring); /* slot_no that opened it */
+/*
+ * Key slots that are kept elsewhere: `slots` is a superblock that has them, of whatever revision,
+ * and sb the one in force.  Errors as above; -ESTALE: they are not of one file system.
+ */
+int keyring_unlock_detached(const struct superblock *slots, const struct superblock *sb,
+			    const struct credentials *credentials, struct keyring **out);
 
 /* Is this other superblock (another provider's) ours and whole?  0; -ESTALE another
  * file system's; -EBADMSG. */
@@ -101,23 +111,24 @@ int keyring_derive_mac(struct keyring *keyring, uint32_t epoch, enum key_purpose
 		       struct bytes salt, struct mac_key *out);
 
 /*
- * Changes.  Each edits sb and adds 1 to its revision; the caller then seals and
- * stores it on every provider.  Unchanged on failure.
+ * Changes.  Each edits sb alone and adds 1 to its revision; the caller then seals it and stores it,
+ * and only when that is durable, lets keyring_load_epochs take over what became of the epochs: so
+ * nothing is sealed under a key that a crash could lose.  Unchanged on failure.
  */
 /* -ENOSPC SUPERBLOCK_SLOTS_MAX reached; -EINVAL label too long, no credentials, kdf. */
 int keyring_slot_add(struct keyring *keyring, struct superblock *sb,
 		     const struct credentials *credentials, struct kdf_params kdf,
 		     const char *label, uint32_t *slot_no);
-/* -ENOENT; -EBUSY it is the last one. */
+/* -ENOENT; -EBUSY it is the last one.  The number of the last one is used again, no other. */
 int keyring_slot_remove(struct keyring *keyring, struct superblock *sb, uint32_t slot_no);
 /* New credentials for a slot that stays.  -ENOENT, -EINVAL. */
 int keyring_slot_change(struct keyring *keyring, struct superblock *sb, uint32_t slot_no,
 			const struct credentials *credentials, struct kdf_params kdf);
 /* A new current epoch.  -ENOSPC SUPERBLOCK_EPOCHS_MAX reached; -ESTALE sb is not the one that
- * the keyring was opened with, loaded from or last changed. */
+ * the keyring was opened with or loaded from. */
 int keyring_epoch_add(struct keyring *keyring, struct superblock *sb, uint32_t *epoch);
-/* Destroys the key of an epoch, here and in sb, for ever.  -ENOENT; -EBUSY it is current. */
-int keyring_epoch_destroy(struct keyring *keyring, struct superblock *sb, uint32_t epoch);
+/* The key of an epoch is gone from sb, for ever.  -ENOENT; -EBUSY it is current. */
+int keyring_epoch_destroy(struct superblock *sb, uint32_t epoch);
 
 /* scrypt (RFC 7914) itself, for the slots and for known answers.  -EINVAL params; -ENOMEM. */
 int crypto_scrypt(struct bytes password, struct bytes salt, struct kdf_params params, uint8_t *out,

@@ -11,6 +11,10 @@ lib_crypto_a_SOURCES = \
 	src/crypto/keyring.h \
 	src/crypto/mac.c \
 	src/crypto/mac.h \
+	src/crypto/recovery.c \
+	src/crypto/recovery.h \
 	src/crypto/self_test.c \
+	src/crypto/shamir.c \
+	src/crypto/shamir.h \
 	src/crypto/superblock.c \
 	src/crypto/superblock.h

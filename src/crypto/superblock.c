@@ -147,7 +147,7 @@ static int parse_into(struct bytes src, struct superblock *sb)
 		return -EBADMSG;
 	if (sb->incompat & ~SUPERBLOCK_INCOMPAT_KNOWN)
 		return -EPROTONOSUPPORT;
-	if (sb->slot_count < 1 || sb->slot_count > SUPERBLOCK_SLOTS_MAX || sb->epoch_count < 1 ||
+	if (sb->slot_count > SUPERBLOCK_SLOTS_MAX || sb->epoch_count < 1 ||
 	    sb->epoch_count > SUPERBLOCK_EPOCHS_MAX ||
 	    sb->extension_len > SUPERBLOCK_EXTENSION_MAX ||
 	    !superblock_chunk_sizes_are_valid(sb->chunk_min_bytes, sb->chunk_avg_bytes,

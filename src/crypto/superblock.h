@@ -21,7 +21,7 @@
  *	    68     4  average chunk
  *	    72     4  largest chunk
  *	    76     4  current key epoch
- *	    80     2  S: number of key slots, 1 .. 16
+ *	    80     2  S: number of key slots, 0 (kept elsewhere) .. 16
  *	    82     2  E: number of key epochs, 1 .. 256
  *	    84     4  X: length of the extension area, 0 .. 4096
  *	    88  208*S slots:

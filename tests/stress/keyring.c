@@ -59,7 +59,7 @@ int main(void)
 		must(keyring_epoch_add(keyring, &sb, &epoch) == 0, "add");
 		must(keyring_load_epochs(keyring, &sb) == 0, "load");
 		if (epoch > 3)
-			must(keyring_epoch_destroy(keyring, &sb, epoch - 2) == 0, "destroy");
+			must(keyring_epoch_destroy(&sb, epoch - 2) == 0, "destroy");
 	}
 	atomic_store(&is_done, true);
 	for (unsigned i = 0; i < THREADS; i++)

@@ -7,6 +7,8 @@ bin_unit_crypto_SOURCES = \
 	tests/unit/crypto_credentials.c \
 	tests/unit/crypto_keyring.c \
 	tests/unit/crypto_mac.c \
+	tests/unit/crypto_recovery.c \
+	tests/unit/crypto_shamir.c \
 	tests/unit/crypto_superblock.c
 bin_unit_crypto_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_crypto_LDADD = $(CRYPTO_LIBS) $(CRITERION_LIBS)

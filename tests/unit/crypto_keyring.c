@@ -271,6 +271,12 @@ Test(crypto_keyring, a_new_epoch_has_new_keys_and_the_old_one_stays_until_destro
 		     -ENOKEY);
 	cr_assert_eq(keyring_epoch_add(world.keyring, &world.sb, &epoch), 0);
 	cr_assert_eq(epoch, 2);
+	/* Nothing is sealed under it before the superblock that has it is stored. */
+	cr_assert_eq(keyring_current_epoch(world.keyring), 1);
+	cr_assert_eq(keyring_derive(world.keyring, 2, KEY_SHARD_RECORDS, bytes_of_str("name"),
+				    new_key, 32),
+		     -ENOKEY);
+	cr_assert_eq(keyring_load_epochs(world.keyring, &world.sb), 0);
 	cr_assert_eq(keyring_current_epoch(world.keyring), 2);
 	derived(world.keyring, 2, KEY_SHARD_RECORDS, "name", new_key);
 	cr_assert(memcmp(old_key, new_key, 32) != 0);
@@ -281,10 +287,12 @@ Test(crypto_keyring, a_new_epoch_has_new_keys_and_the_old_one_stays_until_destro
 	derived(keyring, 2, KEY_SHARD_RECORDS, "name", again);
 	cr_assert_arr_eq(again, new_key, 32);
 
-	cr_assert_eq(keyring_epoch_destroy(world.keyring, &world.sb, 2), -EBUSY);
-	cr_assert_eq(keyring_epoch_destroy(world.keyring, &world.sb, 3), -ENOENT);
-	cr_assert_eq(keyring_epoch_destroy(world.keyring, &world.sb, 1), 0);
-	cr_assert_eq(keyring_epoch_destroy(world.keyring, &world.sb, 1), -ENOENT);
+	cr_assert_eq(keyring_epoch_destroy(&world.sb, 2), -EBUSY);
+	cr_assert_eq(keyring_epoch_destroy(&world.sb, 3), -ENOENT);
+	cr_assert_eq(keyring_epoch_destroy(&world.sb, 1), 0);
+	cr_assert_eq(keyring_epoch_destroy(&world.sb, 1), -ENOENT);
+	derived(world.keyring, 1, KEY_SHARD_RECORDS, "name", again);
+	cr_assert_eq(keyring_load_epochs(world.keyring, &world.sb), 0);
 	cr_assert_eq(keyring_derive(world.keyring, 1, KEY_SHARD_RECORDS, bytes_of_str("name"),
 				    again, 32),
 		     -ENOKEY);
@@ -309,13 +317,94 @@ Test(crypto_keyring, an_epoch_is_added_only_to_the_state_that_the_keyring_knows)
 	start(&world, "p", NULL);
 	old = world.sb;
 	cr_assert_eq(keyring_epoch_add(world.keyring, &world.sb, &epoch), 0);
+	cr_assert_eq(keyring_load_epochs(world.keyring, &world.sb), 0);
 	cr_assert_eq(keyring_epoch_add(world.keyring, &old, &epoch), -ESTALE);
-	for (unsigned i = 2; i < SUPERBLOCK_EPOCHS_MAX; i++)
+	for (unsigned i = 2; i < SUPERBLOCK_EPOCHS_MAX; i++) {
 		cr_assert_eq(keyring_epoch_add(world.keyring, &world.sb, &epoch), 0);
+		cr_assert_eq(keyring_load_epochs(world.keyring, &world.sb), 0);
+	}
 	cr_assert_eq(keyring_epoch_add(world.keyring, &world.sb, &epoch), -ENOSPC);
 	store(&world, &old);
 	check_opens(&old, "p", NULL, 0);
 	keyring_free(world.keyring);
+}
+
+Test(crypto_keyring, names_and_boundaries_outlive_a_rotation)
+{
+	static const enum key_purpose kept[] = {KEY_CHUNK_NAME, KEY_CHUNKER, KEY_AUDIT, KEY_MARKER,
+						KEY_LOG_NAME};
+	uint8_t before[ARRAY_COUNT(kept)][32], after[32], sealed_before[32];
+	struct keyring *keyring;
+	struct superblock seen;
+	struct world world;
+	uint32_t epoch;
+
+	start(&world, "p", NULL);
+	for (size_t i = 0; i < ARRAY_COUNT(kept); i++)
+		derived(world.keyring, 1, kept[i], "", before[i]);
+	derived(world.keyring, 1, KEY_JOURNAL, "", sealed_before);
+	cr_assert_eq(keyring_epoch_add(world.keyring, &world.sb, &epoch), 0);
+	cr_assert_eq(keyring_load_epochs(world.keyring, &world.sb), 0);
+	cr_assert_eq(keyring_epoch_destroy(&world.sb, 1), 0);
+	store(&world, &seen);
+	cr_assert_eq(unlock(&seen, "p", NULL, &keyring), 0);
+	for (size_t i = 0; i < ARRAY_COUNT(kept); i++) {
+		derived(keyring, 1, kept[i], "", after);
+		cr_assert_arr_eq(before[i], after, 32);
+		derived(keyring, 2, kept[i], "", after);
+		cr_assert_arr_eq(before[i], after, 32);
+	}
+	derived(keyring, 2, KEY_JOURNAL, "", after);
+	cr_assert(memcmp(sealed_before, after, 32) != 0);
+	keyring_free(keyring);
+	keyring_free(world.keyring);
+}
+
+Test(crypto_keyring, slots_may_be_kept_elsewhere)
+{
+	AUTO(credentials) right = with("p", NULL), wrong = with("q", NULL);
+	struct superblock slots, stripped;
+	struct keyring *keyring = NULL;
+	struct world world, other;
+	uint32_t epoch;
+
+	start(&world, "p", NULL);
+	start(&other, "p", NULL);
+	store(&world, &slots);
+	cr_assert_eq(keyring_epoch_add(world.keyring, &world.sb, &epoch), 0);
+	cr_assert_eq(keyring_load_epochs(world.keyring, &world.sb), 0);
+	world.sb.slot_count = 0;
+	store(&world, &stripped);
+	cr_assert_eq(stripped.slot_count, 0);
+	cr_assert_eq(keyring_unlock(&stripped, &right, &keyring), -ENOKEY);
+	cr_assert_eq(keyring_unlock_detached(&slots, &stripped, &wrong, &keyring), -EKEYREJECTED);
+	cr_assert_eq(keyring_unlock_detached(&other.sb, &stripped, &right, &keyring), -EBADMSG);
+	store(&other, &other.sb);
+	cr_assert_eq(keyring_unlock_detached(&other.sb, &stripped, &right, &keyring), -ESTALE);
+	cr_assert_eq(keyring_unlock_detached(&slots, &stripped, &right, &keyring), 0);
+	cr_assert_eq(keyring_current_epoch(keyring), 2);
+	keyring_free(keyring);
+	keyring_free(world.keyring);
+	keyring_free(other.keyring);
+}
+
+Test(crypto_keyring, a_key_file_counts_by_its_hash)
+{
+	struct credentials hashed = with("word", NULL);
+	struct keyring *keyring;
+	struct digest digest;
+	struct world world;
+
+	start(&world, "word", "file content");
+	store(&world, &world.sb);
+	cr_assert_eq(sha256(bytes_of_str("file content"), &digest), 0);
+	cr_assert_eq(secret_set(&hashed.key_file, bytes_of(digest.b, 32)), 0);
+	cr_assert_eq(keyring_unlock(&world.sb, &hashed, &keyring), -EKEYREJECTED);
+	hashed.is_key_file_hashed = true;
+	cr_assert_eq(keyring_unlock(&world.sb, &hashed, &keyring), 0);
+	keyring_free(keyring);
+	keyring_free(world.keyring);
+	credentials_release(&hashed);
 }
 
 Test(crypto_keyring, derivation_refuses_what_it_cannot_do)
