@@ -119,6 +119,17 @@ static enum copy_finding judge_failure(struct lane *lane, const struct shard_row
 	}
 }
 
+static enum copy_finding look_at_copy(struct lane *lane, const struct shard_row *shard)
+{
+	struct shard_id_hex key = shard_id_hex(&shard->id);
+	struct transfer_request head = {.op = BACKEND_HEAD, .key = key.s};
+	int r = lane_request(lane, &head);
+
+	if (r < 0)
+		return r == -ENOENT ? FINDING_MISSING : FINDING_UNKNOWN;
+	return judge_size(shard, head.size);
+}
+
 /* Reads all of it; what is in out is authentic when the answer is FINDING_GOOD. */
 static enum copy_finding read_copy(struct lane *lane, struct aead_ctx *aead,
 				   const struct shard_row *shard, struct buf *out)
@@ -129,7 +140,9 @@ static enum copy_finding read_copy(struct lane *lane, struct aead_ctx *aead,
 	enum copy_finding finding;
 	int r = lane_request(lane, &request);
 
-	if (r == -EIO) { /* once more, since it would be written again */
+	/* Once more, since it would be written again; and HEAD between, so that one object that
+	 * cannot be read does not pass for a provider that answers nothing. */
+	if (r == -EIO && look_at_copy(lane, shard) == FINDING_GOOD) {
 		buf_clear(out);
 		r = lane_request(lane, &request);
 	}
@@ -138,17 +151,6 @@ static enum copy_finding read_copy(struct lane *lane, struct aead_ctx *aead,
 	finding = judge_size(shard, request.size);
 	return finding == FINDING_GOOD
 		       ? judge_bytes(lane->transfer, aead, shard, buf_bytes(out)) : finding;
-}
-
-static enum copy_finding look_at_copy(struct lane *lane, const struct shard_row *shard)
-{
-	struct shard_id_hex key = shard_id_hex(&shard->id);
-	struct transfer_request head = {.op = BACKEND_HEAD, .key = key.s};
-	int r = lane_request(lane, &head);
-
-	if (r < 0)
-		return r == -ENOENT ? FINDING_MISSING : FINDING_UNKNOWN;
-	return judge_size(shard, head.size);
 }
 
 enum copy_finding transfer_check_copy(struct transfer *transfer, struct aead_ctx *aead,
