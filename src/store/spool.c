@@ -1028,6 +1028,8 @@ int spool_release(struct spool *spool, uint64_t shard_no, const char *to_path)
 		return -ENOENT;
 	spool_path(spool, &shard->row.id, path);
 	held = HOOK("spool-release-before");
+	/* its copies are made: the kernel has better use for its pages */
+	posix_fadvise(shard->fd, 0, 0, POSIX_FADV_DONTNEED);
 	if (held == 0 && to_path && rename(path, to_path) < 0) {
 		r = -errno;
 		to_path = NULL;
