@@ -7,14 +7,16 @@
 # A line `# time-limit: SECONDS` near its top changes the limit of 120 s; with
 # SHARDFS_LONG set tests run their long form, with 20 times the limit.
 #
-# Each runs in a session and a directory of its own.  What it leaves mounted or
-# running fails it, and is ended.  The last line is "N passed, N failed, N skipped".
+# Each runs in a session and a directory of its own, $SHARDFS_E2E_JOBS at once (one
+# more than there are processors).  What it leaves mounted or running fails it, and
+# is ended.  The last line is "N passed, N failed, N skipped".
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 export SHARDFS_SRCDIR=${here%/tests/e2e}
 export SHARDFS_BUILDDIR=${SHARDFS_BUILDDIR:-$SHARDFS_SRCDIR/test-build}
 base=${TMPDIR:-/var/tmp}
 logs=$SHARDFS_BUILDDIR/e2e-logs
+jobs=${SHARDFS_E2E_JOBS:-$(($(nproc) + 1))}
 passed=0 failed=0 skipped=0
 mkdir -p "$logs" || exit 1
 
@@ -47,13 +49,12 @@ clean_up() { # DIR
 	done
 }
 
+# One test; what is to be printed of it goes to stdout.  Exits like the test: 0, 77, or else.
 run_one() { # FILE
 	local test=$1 name=${1##*/} dir log limit rc left start=$SECONDS
 	name=${name%.sh}
 	log=$logs/$name.log
-	limit=$(sed -n '1,20s/^# time-limit: *\([0-9]*\).*/\1/p' "$test")
-	limit=${limit:-120}
-	[ -z "${SHARDFS_LONG:-}" ] || limit=$((limit * 20))
+	limit=$(limit_of "$test")
 	dir=$(mktemp -d "$base/shardfs-e2e.XXXXXX") || exit 1
 	chmod 0755 "$dir" # tests act as other users too
 	SHARDFS_E2E_DIR=$dir TMPDIR=$dir setsid -w timeout -k 10 "$limit" \
@@ -65,14 +66,9 @@ run_one() { # FILE
 		[ "$rc" -ne 0 ] || rc=1
 	fi
 	case $rc in
-	0)
-		passed=$((passed + 1))
-		echo "PASS e2e/$name ($((SECONDS - start)) s)" ;;
-	77)
-		skipped=$((skipped + 1))
-		echo "SKIP e2e/$name: $(tail -n 1 "$log")" ;;
+	0) echo "PASS e2e/$name ($((SECONDS - start)) s)" ;;
+	77) echo "SKIP e2e/$name: $(tail -n 1 "$log")" ;;
 	*)
-		failed=$((failed + 1))
 		case $rc in 124 | 137) echo "over its limit of $limit s" >>"$log" ;; esac
 		echo "FAIL e2e/$name ($((SECONDS - start)) s, exit $rc)"
 		tail -n 50 "$log" | sed 's/^/    /'
@@ -84,6 +80,36 @@ run_one() { # FILE
 		done ;;
 	esac
 	rm -rf --one-file-system "$dir"
+	exit "$rc"
+}
+limit_of() { # FILE: seconds
+	local limit
+	limit=$(sed -n '1,20s/^# time-limit: *\([0-9]*\).*/\1/p' "$1")
+	limit=${limit:-120}
+	[ -z "${SHARDFS_LONG:-}" ] || limit=$((limit * 20))
+	echo "$limit"
+}
+
+# The tests wait more than they work, so a few run at once, those first that may last long.
+declare -A running=()
+await_one() {
+	local pid rc
+	wait -n -p pid
+	rc=$?
+	cat "${running[$pid]}"
+	rm -f "${running[$pid]}"
+	unset "running[$pid]"
+	case $rc in
+	0) passed=$((passed + 1)) ;;
+	77) skipped=$((skipped + 1)) ;;
+	*) failed=$((failed + 1)) ;;
+	esac
+}
+start_one() { # FILE
+	local printed=$logs/${1##*/}.printed
+	while [ "${#running[@]}" -ge "$jobs" ]; do await_one; done
+	(run_one "$1") >"$printed" 2>&1 &
+	running[$!]=$printed
 }
 
 if [ "$#" -gt 0 ]; then
@@ -96,12 +122,16 @@ else
 	done
 fi
 for test in "${tests[@]}"; do
-	if [ -f "$test" ]; then
-		run_one "$test"
-	else
+	if [ ! -f "$test" ]; then
 		failed=$((failed + 1))
 		echo "FAIL ${test##*/}: there is no such test"
 	fi
 done
+while read -r _ test; do
+	start_one "$test"
+done < <(for test in "${tests[@]}"; do
+	[ ! -f "$test" ] || echo "$(limit_of "$test") $test"
+done | sort -k1,1nr -s)
+while [ "${#running[@]}" -gt 0 ]; do await_one; done
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 [ "$failed" -eq 0 ]
