@@ -19,8 +19,8 @@
  * The sweep looks for bad copies in the index, so that nothing has to be remembered.  It goes by
  * danger: shards with at most one valid copy first, then those with two, then the rest, and by
  * class within each.  Usually the first pass finds that there is one level only; with many, each
- * level is a pass.  When a shard becomes endangered meanwhile the sweep begins again.  A copy that
- * cannot be repaired waits, longer each time, until a provider comes or goes.
+ * level is a pass.  The sweep begins again when a shard becomes endangered meanwhile, and when a
+ * provider comes or goes.  A copy that cannot be repaired waits, longer each time, until then.
  */
 #include "store/transfer_private.h"
 
@@ -453,13 +453,15 @@ int repair_run(void *ctx, struct keeper_worker *worker)
 	struct repair *repair = &transfer->repair;
 	const struct copy_row *copy;
 	struct lane *lane;
+	bool is_turned;
 	int r;
 
 	if (transfer->is_stopping)
 		return 0;
-	if (atomic_exchange(&transfer->is_repair_turned, false))
+	is_turned = atomic_exchange(&transfer->is_repair_turned, false);
+	if (is_turned)
 		memset(repair->failures, 0, sizeof(repair->failures));
-	if (repair->begun != transfer->sweeps_wanted ||
+	if (is_turned || repair->begun != transfer->sweeps_wanted ||
 	    (atomic_exchange(&transfer->is_repair_urgent, false) && repair->level >= CLASSES)) {
 		repair->begun = transfer->sweeps_wanted;
 		repair->page.count = repair->next = 0;

@@ -15,6 +15,18 @@ bin_unit_store_copies_SOURCES = \
 bin_unit_store_copies_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_store_copies_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
 
+# Scrub and repair, over everything in the room but the facade.
+UNIT_TESTS += bin/unit/scrub
+bin_unit_scrub_SOURCES = \
+	tests/fault/store_scrub.c \
+	tests/lib/check.h \
+	tests/lib/copies_world.c \
+	tests/lib/copies_world.h \
+	tests/lib/data_world.c \
+	tests/lib/data_world.h
+bin_unit_scrub_CPPFLAGS = $(UNIT_CPPFLAGS)
+bin_unit_scrub_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
+
 # The writer with fakes for all that it stands on.
 UNIT_TESTS += bin/unit/store_writer
 bin_unit_store_writer_SOURCES = tests/unit/store_writer.c
