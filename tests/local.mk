@@ -58,7 +58,8 @@ bin_e2e_powerfs_LDADD = $(UTIL_LIBS) $(FUSE_LIBS)
 
 # Long versions of what ./check runs for a minute.
 crash-test: all
-	SHARDFS_LONG=1 SHARDFS_BUILDDIR='$(abs_top_builddir)' $(top_srcdir)/tests/e2e/run.sh crash
+	SHARDFS_LONG=1 SHARDFS_BUILDDIR='$(abs_top_builddir)' $(top_srcdir)/tests/e2e/run.sh \
+		crash power sequences
 outage-test: all
 	SHARDFS_BUILDDIR='$(abs_top_builddir)' $(top_srcdir)/tests/e2e/outage.sh --long
 .PHONY: crash-test outage-test

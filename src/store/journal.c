@@ -131,7 +131,8 @@ static int file_begin(struct journal *journal, struct aead_ctx *ctx, struct jour
 	file->seal.writer_epoch = header.writer_epoch;
 	file->seal.number = header.number;
 	file->len = file->synced_len = file->allocated = sizeof(head);
-	if (fsync(file->fd) < 0 || fsync(journal->dir_fd) < 0)
+	if (fsync(file->fd) < 0 ||
+	    (!HOOK_BROKEN("skip-journal-name") && fsync(journal->dir_fd) < 0))
 		return -errno;
 	return 0;
 }
@@ -445,7 +446,7 @@ static struct journal_file *pick_unsynced(struct journal *journal, uint64_t afte
 
 static int sync_file(struct journal *journal, struct journal_file *file, uint64_t len)
 {
-	int r = file_fdatasync(file->fd);
+	int r = HOOK_BROKEN("skip-journal-sync") ? 0 : file_fdatasync(file->fd);
 	int fd = -1;
 
 	lock_take(&journal->lock);

@@ -64,6 +64,8 @@ static int authenticate(struct transfer *transfer, struct aead_ctx *aead,
 
 	if (r < 0)
 		return r;
+	if (HOOK_BROKEN("repair-unauthenticated"))
+		return 0;
 	r = pack_verify(aead, &keys, object, &footer);
 	if (r == 0 && footer.shard.shard_no != shard->shard_no)
 		r = -EBADMSG;

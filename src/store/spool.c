@@ -630,7 +630,7 @@ static int shard_sync_locked(struct spool *spool, struct spool_shard *shard)
 
 	shard->users++;
 	lock_drop(&spool->lock);
-	r = file_fdatasync(shard->fd);
+	r = HOOK_BROKEN("skip-spool-sync") ? 0 : file_fdatasync(shard->fd);
 	if (r < 0)
 		log_error("spool-sync-failed", "shard=%s error=%s", shard_id_hex(&shard->row.id).s,
 			  err_name(r));
@@ -675,7 +675,7 @@ static int directory_sync(struct spool *spool)
 	lock_drop(&spool->lock);
 	if (!r)
 		return 0;
-	r = fsync(spool->dir_fd) < 0 ? -errno : 0;
+	r = !HOOK_BROKEN("skip-spool-name") && fsync(spool->dir_fd) < 0 ? -errno : 0;
 	lock_take(&spool->lock);
 	if (r == 0)
 		spool->files_synced = MAX(spool->files_synced, made);

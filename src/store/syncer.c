@@ -18,6 +18,7 @@
 #include "store/sequencer_private.h"
 
 #include "util/err.h"
+#include "util/hook.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -51,6 +52,10 @@ static int sync_both_locked(struct sequencer *s, uint64_t target)
 	int spool, r;
 
 	lock_drop(&s->lock);
+	if (HOOK_BROKEN("commit-order")) { /* what says that bytes last, before they do */
+		journal_append_mark(s->set.journal, target);
+		journal_sync(s->set.journal);
+	}
 	spool = r = s->set.sync_spool(s->set.ctx);
 	if (r == 0)
 		r = journal_sync(s->set.journal);

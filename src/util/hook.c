@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum hook_verb { HOOK_KILL, HOOK_HOLD, HOOK_FAIL };
+enum hook_verb { HOOK_KILL, HOOK_HOLD, HOOK_FAIL, HOOK_BREAK };
 
 struct hook_rule {
 	enum hook_verb verb;
@@ -65,6 +65,8 @@ static void hook_parse_line(const char *line)
 			rule.at = strtoul(third, NULL, 10);
 	} else if (strcmp(verb, "hold") == 0) {
 		rule.verb = HOOK_HOLD;
+	} else if (strcmp(verb, "break") == 0) {
+		rule.verb = HOOK_BREAK;
 	} else if (strcmp(verb, "fail") == 0) {
 		rule.verb = HOOK_FAIL;
 		rule.error = hook_errno(third);
@@ -133,7 +135,7 @@ static bool hook_look(const char *path, const char *place, bool is_first_look, i
 			is_held = true;
 			continue;
 		}
-		if (!is_first_look)
+		if (!is_first_look || rule->verb == HOOK_BREAK)
 			continue;
 		rule->passed++;
 		if (rule->verb == HOOK_KILL && rule->passed == rule->at) {
@@ -169,6 +171,22 @@ int hook_pass(const char *place)
 		nanosleep(&pause, NULL);
 	}
 	return error;
+}
+
+int hook_is_broken(const char *name)
+{
+	int is_broken = 0;
+
+	pthread_once(&hook_once, hook_find_path);
+	if (!hook_path)
+		return 0;
+	pthread_mutex_lock(&hook_mutex);
+	hook_refresh(hook_path);
+	for (unsigned i = 0; i < hook_rule_count; i++)
+		is_broken |= hook_rules[i].verb == HOOK_BREAK &&
+			     strcmp(hook_rules[i].place, name) == 0;
+	pthread_mutex_unlock(&hook_mutex);
+	return is_broken;
 }
 #else
 typedef int hook_is_compiled_out; /* a translation unit needs a declaration */

@@ -15,6 +15,8 @@
  *	kill PLACE [N]       SIGKILL itself at the Nth passage from the reading of the rule (1)
  *	hold PLACE           the passing thread waits until the rule is gone
  *	fail PLACE ERRNO [N] the Nth passage returns -ERRNO (EIO, ENOSPC, ...); N 0: each one
+ *	break NAME           what HOOK_BROKEN(NAME) guards is left out or done wrongly, to prove that
+ *	                     a test notices (tests/e2e/broken.sh)
  *
  * Empty files tell the test: $SHARDFS_HOOKS-kill-PLACE just before the kill,
  * $SHARDFS_HOOKS-held-PLACE when a thread begins to wait.
@@ -22,8 +24,11 @@
 #ifdef SHARDFS_TEST_HOOKS
 int hook_pass(const char *place);
 #define HOOK(place) hook_pass(place)
+int hook_is_broken(const char *name);
+#define HOOK_BROKEN(name) hook_is_broken(name)
 #else
 #define HOOK(place) 0
+#define HOOK_BROKEN(name) 0
 #endif
 
 #endif

@@ -30,7 +30,7 @@ power_fail "${POWER_MODE:-any}" "$RANDOM"
 echo "after mkfs: $lost"
 oracle_start
 second=0
-for ((cycle = 0; cycle < cycles; cycle++)); do
+for ((cycle = ${POWER_FIRST:-0}; cycle < cycles; cycle++)); do
 	hooks
 	fs_mount
 	pid=$(fs_pid)
@@ -45,10 +45,23 @@ for ((cycle = 0; cycle < cycles; cycle++)); do
 		fs_umount
 		continue
 	fi
+	if [ $((cycle % 8)) -eq 4 ]; then
+		# What a mount found after a mere kill lasts from then on.
+		oracle work "$pid" "$((RANDOM % 300 + 10))" kill
+		fs_clear "$pid"
+		fs_mount
+		oracle verify
+		power_fail "${POWER_MODE:-drop}" "$RANDOM"
+		echo "cycle $cycle: killed, mounted: $lost: $answer"
+		fs_mount
+		oracle exact
+		fs_umount
+		continue
+	fi
 	rule='random moment'
 	ops=$((RANDOM % 700 + 10))
 	if [ $((cycle % 2)) -eq 1 ]; then
-		rule=$(random_place)
+		rule=${POWER_RULE:-$(random_place)}
 		ops=1500
 		hooks "$rule"
 	fi

@@ -15,8 +15,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 export SHARDFS_SRCDIR=${here%/tests/e2e}
 export SHARDFS_BUILDDIR=${SHARDFS_BUILDDIR:-$SHARDFS_SRCDIR/test-build}
 base=${TMPDIR:-/var/tmp}
-logs=$SHARDFS_BUILDDIR/e2e-logs
 jobs=${SHARDFS_E2E_JOBS:-$(($(nproc) + 1))}
+logs=${SHARDFS_E2E_LOGS:-$SHARDFS_BUILDDIR/e2e-logs}
 passed=0 failed=0 skipped=0
 mkdir -p "$logs" || exit 1
 

@@ -354,6 +354,14 @@ static bool victim_is_gone(void)
 	return !line[0] || strstr(line, ") Z") || strstr(line, ") X");
 }
 
+/* A dying process may still be seen for a moment. */
+static bool victim_ends(void)
+{
+	for (unsigned i = 0; i < 5000 && !victim_is_gone(); i++)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	return victim_is_gone();
+}
+
 /*
  * Ends an operation.  The first error ends the worker: the mount has died, or
  * something is wrong with it.
@@ -373,10 +381,7 @@ static bool op_end(struct worker *w, struct op *op, long result)
 		return true;
 	}
 	w->is_dead = true;
-	/* A dying process may still be seen for a moment. */
-	for (unsigned i = 0; i < 5000 && !victim_is_gone(); i++)
-		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-	if (!victim_is_gone())
+	if (!victim_ends())
 		bad("worker %u: %s %s %s: %s, and the daemon lives", w->no, op_names[op->kind],
 		    op->path, op->to, strerror(error));
 	return false;
@@ -531,6 +536,11 @@ static bool do_read(struct worker *w, struct open_file *file)
 	op->off = off;
 	op->len = len;
 	r = pread(file->fd, bytes, len, (off_t)off);
+	if (r >= 0 && (size_t)r < want && memcmp(bytes, node->live + off, (size_t)r) == 0 &&
+	    victim_ends()) {
+		errno = ENOTCONN; /* it died between two pages */
+		r = -1;
+	}
 	if (r >= 0 && ((size_t)r != want || (want > 0 && memcmp(bytes, node->live + off, want) != 0))) {
 		size_t at = 0;
 
@@ -1364,9 +1374,7 @@ static void write_log(void)
 /* The setting up is part of what a kill may meet. */
 static bool setting_up_failed(const char *what)
 {
-	for (unsigned i = 0; i < 5000 && !victim_is_gone(); i++)
-		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-	if (!victim_is_gone())
+	if (!victim_ends())
 		return bad("%s: %s, and the daemon lives", what, strerror(errno));
 	for (unsigned n = 0; n < THREADS; n++)
 		workers[n].is_dead = true;

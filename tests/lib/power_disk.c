@@ -576,11 +576,12 @@ static void page_tear(struct disk *disk, struct node *node, size_t i)
 static uint64_t size_after(struct disk *disk, const struct node *node)
 {
 	uint64_t a = MIN(node->seen_size, node->safe_size), b = MAX(node->seen_size, node->safe_size);
+	uint64_t between = (a + rng_below(&disk->rng, b - a + 1)) & ~(uint64_t)(SECTOR - 1);
 
 	switch (rng_below(&disk->rng, 3)) {
 	case 0: return node->safe_size;
 	case 1: return node->seen_size;
-	default: return MAX(a, (a + rng_below(&disk->rng, b - a + 1)) & ~(uint64_t)(SECTOR - 1));
+	default: return MAX(a, between);
 	}
 }
 
@@ -588,8 +589,9 @@ static void file_lose(struct disk *disk, struct node *node, enum disk_loss loss,
 		      struct disk_report *report)
 {
 	uint64_t chance = 1 + rng_below(&disk->rng, 15);
-	bool is_all = loss == LOSS_DATA || loss == LOSS_KEEP;
-	bool is_none = loss == LOSS_DROP || loss == LOSS_NAMES;
+	bool is_lucky = loss == LOSS_FILES && chance < 8;
+	bool is_all = loss == LOSS_DATA || loss == LOSS_KEEP || is_lucky;
+	bool is_none = !is_all && (loss == LOSS_DROP || loss == LOSS_NAMES || loss == LOSS_FILES);
 
 	for (size_t i = 0; i < node->page_capacity; i++) {
 		if (!node->is_dirty[i])

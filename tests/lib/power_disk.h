@@ -62,6 +62,7 @@ enum disk_loss {
 	LOSS_DROP,    /* nothing */
 	LOSS_NAMES,   /* every change of names, no bytes: files that are empty */
 	LOSS_DATA,    /* all bytes and sizes, no names */
+	LOSS_FILES,   /* every change of names; of each file's bytes all or none */
 	LOSS_ORDERED, /* names up to some moment, bytes at random */
 	LOSS_RANDOM,  /* anything: some names, some pages, some of them torn */
 	LOSS_KEEP,    /* everything, as after a mere kill */

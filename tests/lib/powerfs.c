@@ -5,7 +5,7 @@
  * powerfs ctl SOCKET COMMAND	tells it; prints its answer, fails unless that is "ok ..."
  *
  *	lose MODE SEED	the power fails: of what was not synced there is left what MODE
- *			(drop names data ordered random keep, or any: one of them, by the
+ *			(drop names data files ordered random keep, or any: one of them, by the
  *			seed) says; each operation fails with EIO from now on
  *	boot		mounted anew: the survivors are there
  *	writeback SEED	now and then a page lasts unasked, until the next boot
@@ -41,7 +41,7 @@
 #define REQUEST_MAX ((size_t)1 << 20)
 
 static struct disk disk;
-static const char *const loss_names[] = {"drop", "names", "data", "ordered", "random", "keep"};
+static const char *const loss_names[] = {"drop", "names", "data", "files", "ordered", "random", "keep"};
 static struct iovec iov[REQUEST_MAX / 4096 + 2];
 
 /* ---- nodes and the kernel ---- */

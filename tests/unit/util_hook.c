@@ -45,6 +45,18 @@ Test(util_hook, without_rules_every_place_is_passed)
 	cr_assert_eq(HOOK("here"), 0);
 }
 
+Test(util_hook, only_what_is_named_is_broken, .fini = no_rules)
+{
+	rules("");
+	cr_assert_not(HOOK_BROKEN("here"));
+	rules("break here\nfail there EIO 0\n");
+	cr_assert(HOOK_BROKEN("here"));
+	cr_assert_not(HOOK_BROKEN("there"));
+	cr_assert_eq(HOOK("here"), 0);
+	rules("");
+	cr_assert_not(HOOK_BROKEN("here"));
+}
+
 Test(util_hook, the_nth_passage_fails_with_its_errno, .fini = no_rules)
 {
 	rules("fail here ENOSPC 3\nfail always EBADMSG 0\n");
