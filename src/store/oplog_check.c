@@ -299,18 +299,39 @@ bool oplog_is_fenced(struct oplog *oplog)
 	return is_fenced;
 }
 
+/* Names of every kind carry the epoch; what is kept of another writer's history says "branch". */
+static bool names_epoch(const char *key, uint64_t epoch)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "-%08x-", (unsigned)epoch);
+	return strstr(key, "branch") || strstr(key, text);
+}
+
+static int look_for_epoch(struct transfer *transfer, unsigned provider, uint64_t epoch, bool *has)
+{
+	struct backend_list page = BACKEND_LIST_INIT;
+	int r;
+
+	do {
+		struct transfer_request request = {
+			.op = BACKEND_LIST, .key = OPLOG_PREFIX, .list = &page};
+
+		r = transfer_request(transfer, provider, &request);
+		for (size_t i = 0; i < page.count && r == 0; i++)
+			*has |= names_epoch(page.entries[i].key, epoch);
+	} while (r == 0 && !*has && page.cursor[0]);
+	backend_list_release(&page);
+	return r;
+}
+
 bool oplog_has_epoch(struct transfer *transfer, uint64_t epoch)
 {
 	unsigned count = transfer_provider_count(transfer);
 	bool has = false;
 
-	for (unsigned i = 0; i < count && !has; i++) {
-		AUTO(oplog_files) there = OPLOG_FILES_INIT;
-
-		if (list(transfer, i, &there) < 0)
+	for (unsigned i = 0; i < count && !has; i++)
+		if (look_for_epoch(transfer, i, epoch, &has) < 0)
 			return true; /* not known: then there may be one */
-		for (size_t k = 0; k < there.count && !has; k++)
-			has = there.files[k].name.epoch == epoch;
-	}
 	return has;
 }

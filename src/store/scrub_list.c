@@ -176,6 +176,14 @@ static int delete_orphan(struct scrub_pass *pass, const struct scrub_listing *li
 	return 0;
 }
 
+static bool is_gone(struct scrub_pass *pass, const struct scrub_listing *listing, const char *key)
+{
+	struct transfer_request head = {.op = BACKEND_HEAD, .key = key};
+
+	return transfer_request(pass->scrub->settings.transfer, listing->provider, &head) ==
+	       -ENOENT;
+}
+
 static void note_orphan(struct scrub_pass *pass, struct scrub_listing *listing,
 			const struct backend_entry *entry, const struct shard_id *id,
 			const char *why)
@@ -186,6 +194,8 @@ static void note_orphan(struct scrub_pass *pass, struct scrub_listing *listing,
 					.kind = "",
 					.bytes = entry->size};
 
+	if (is_gone(pass, listing, entry->key))
+		return; /* deleted since it was listed */
 	if (!why)
 		why = why_kept(pass, listing, entry, id);
 	pass->report->orphans++;
