@@ -11,6 +11,8 @@
  * and the exit code says whether that went well.
  */
 #include "config/config.h"
+#include "crypto/crypto.h"
+#include "ctl/ctl_client.h"
 #include "fs/session.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -26,8 +28,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -39,6 +39,7 @@
 
 #define EXIT_FAILED	0x01
 #define EXIT_USAGE	2
+#define EXIT_KEYS	7
 #define LOCK_WAIT_MS	60000 /* for a daemon of the same file system that is ending */
 #define DEAD_MOUNT	"%s: a dead mount is there; clear it with: umount -l %s"
 #define UNMOUNT_WAIT_MS 5000  /* for programs that still hold files */
@@ -267,16 +268,6 @@ static int find_paths(struct run_settings *run)
 /* ---- the process ---- */
 
 /* Secrets must reach no core. */
-static void forbid_cores(void)
-{
-	struct rlimit none = {0, 0};
-
-	setrlimit(RLIMIT_CORE, &none);
-#if !defined(__SANITIZE_ADDRESS__)
-	prctl(PR_SET_DUMPABLE, 0);
-#endif
-}
-
 /* Parent: waits for the child's word, exits.  Child: returns 0. */
 static int become_daemon(struct run_settings *run)
 {
@@ -433,7 +424,8 @@ static int run_store(struct run_settings *run, int signal_fd)
 	if (r < 0) {
 		config_release(config);
 		mem_free(config);
-		return complain("%s", why.len ? buf_str(&why) : err_sentence(r));
+		complain("%s", why.len ? buf_str(&why) : err_sentence(r));
+		return r == -EKEYREJECTED || r == -ENOKEY ? EXIT_KEYS : EXIT_FAILED;
 	}
 	code = serve(run, store, signal_fd);
 	r = store_close(store);
@@ -457,7 +449,10 @@ int main(int argc, char **argv)
 		return EXIT_FAILED;
 	if (!run.is_foreground && become_daemon(&run) < 0)
 		return complain("no daemon: %s", err_sentence(errno));
-	forbid_cores();
+	crypto_harden_process();
+	ctl_wipe_json();
+	if (crypto_init() < 0 || crypto_self_test() < 0)
+		return complain("%s", "the cryptographic library does not work as it must");
 	umask(0077);
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&signals);

@@ -179,5 +179,7 @@ void ops_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg, struct f
 	r = verb ? op_hold(op, ino) : -ENOTTY;
 	if (r == 0 && in_len > 0)
 		r = buf_append(&op->value, bytes_of(in, in_len));
+	if (verb && verb->run == run_control) /* libfuse's own buffer: it may hold a passphrase */
+		mem_wipe((void *)(uintptr_t)in, in_len);
 	op_go(op, r);
 }

@@ -324,6 +324,7 @@ static int fill_paths(struct loader *l)
 		{"cache", "cache", &config->cache},
 		{"passphrase_file", NULL, &config->passphrase_file},
 		{"key_file", NULL, &config->key_file},
+		{"slots_file", NULL, &config->slots_file},
 	};
 
 	if (!config->home)
@@ -346,9 +347,13 @@ static int check_keys(struct loader *l)
 	if (config->passphrase_file && config->passphrase_command)
 		return fail(l, -EINVAL, yaml_find(l->tree, 0, "passphrase_command")->line,
 			    "passphrase_command: passphrase_file is given already; keep one");
-	if (!config->passphrase_file && !config->passphrase_command && !config->key_file)
+	if (!config->passphrase_file && !config->passphrase_command && !config->key_file &&
+	    !(l->checks && l->checks->may_lack_keys))
 		return fail(l, -EINVAL, 0,
 			    "passphrase_file: must be given, or passphrase_command, or key_file");
+	if (config->key_slots == CONFIG_SLOTS_DETACHED && !config->slots_file)
+		return fail(l, -EINVAL, yaml_find(l->tree, 0, "key_slots")->line,
+			    "slots_file: must be given when key_slots is detached");
 	return 0;
 }
 

@@ -85,11 +85,15 @@ struct config_settings {
 	int log_format; /* enum config_log_format */
 };
 
+enum config_key_slots { CONFIG_SLOTS_ATTACHED, CONFIG_SLOTS_DETACHED };
+
 struct config {
 	char *source; /* the file, for messages */
 	char *home;   /* absolute; the four below default to names under it */
 	char *index, *journal, *spool, *cache;
 	char *passphrase_file, *key_file, *passphrase_command; /* NULL: not given */
+	char *slots_file; /* absolute; NULL: not given */
+	int key_slots;	  /* enum config_key_slots */
 	char *policy; /* text of the root's policy; default "3" */
 	unsigned policy_line; /* 0: not given */
 	struct config_provider *providers;
@@ -115,6 +119,7 @@ extern const struct option_spec config_settings_options[]; /* of struct config_s
  */
 struct config_checks {
 	void *arg;
+	bool may_lack_keys; /* passphrase and key file come from elsewhere */
 	/* *line: may be set to that of the pair at fault; starts as the provider's. */
 	int (*provider)(void *arg, const struct config_provider *provider, unsigned *line,
 			struct buf *why);

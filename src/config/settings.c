@@ -23,6 +23,8 @@ static const char *const compression_names[] = {
 	"off", "-5", "-4", "-3", "-2", "-1", "1",  "2",  "3",  "4",  "5",  "6",  "7",
 	"8",   "9",  "10", "11", "12", "13", "14", "15", "16", "17", "18", "19", "fast", NULL};
 
+static const char *const key_slots_names[] = {"attached", "detached", NULL};
+
 const struct option_spec config_options[] = {
 	OPT_STRING(struct config, home, OPT_REQUIRED,
 		   "directory of local state, absolute; holds the four below unless given"),
@@ -36,6 +38,10 @@ const struct option_spec config_options[] = {
 		   "shell command that prints the passphrase, within 60 s"),
 	OPT_STRING(struct config, key_file, NULL,
 		   "file whose bytes are a key; with a passphrase both are needed"),
+	OPT_ENUM(struct config, key_slots, "attached", key_slots_names,
+		 "attached: in the superblock, everywhere; detached: in slots_file alone"),
+	OPT_STRING(struct config, slots_file, NULL,
+		   "file that holds the key slots, absolute; for detached ones, and to attach them"),
 	OPT_STRING(struct config, policy, "3", "policy of the root directory"),
 	OPT_END
 };

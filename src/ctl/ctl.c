@@ -9,6 +9,7 @@
  */
 #include "ctl/ctl.h"
 
+#include "ctl/ctl_client.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/list.h"
@@ -73,7 +74,7 @@ static void set_text_locked(struct ctl_job *job, const json_t *value)
 {
 	char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
 
-	free(job->text);
+	ctl_free_text(job->text);
 	job->text = text;
 	job->text_len = text ? strlen(text) : 0;
 }
@@ -197,7 +198,7 @@ static void forget_locked(struct ctl *ctl, struct ctl_job *job)
 	list_remove(&job->link);
 	ctl->job_count--;
 	json_decref(job->args);
-	free(job->text);
+	ctl_free_text(job->text);
 	mem_free(job);
 }
 
@@ -225,6 +226,7 @@ static int submit(struct ctl *ctl, struct inode *inode, uint32_t uid, struct sha
 	if (msg->len > SHARDFS_CTL_DATA_BYTES)
 		return -EINVAL;
 	args = json_loadb(msg->data, msg->len, JSON_REJECT_DUPLICATES, NULL);
+	mem_wipe(msg->data, sizeof(msg->data)); /* it may hold a passphrase, and is sent back */
 	name = json_string_value(json_object_get(args, "verb"));
 	job = name && ctl_find_verb(name) ? mem_alloc(sizeof(*job)) : NULL;
 	if (!job) {

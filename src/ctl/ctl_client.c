@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -122,6 +123,23 @@ static int call(int fd, struct shardfs_ctl *msg)
 	return ioctl(fd, SHARDFS_IOC_CTL, msg) < 0 ? -errno : 0;
 }
 
+static void wipe_free(void *ptr)
+{
+	if (ptr)
+		mem_wipe(ptr, malloc_usable_size(ptr));
+	free(ptr);
+}
+
+void ctl_wipe_json(void)
+{
+	json_set_alloc_funcs(malloc, wipe_free);
+}
+
+void ctl_free_text(char *text)
+{
+	wipe_free(text);
+}
+
 static int submit(int fd, struct shardfs_ctl *msg, const json_t *request)
 {
 	char *text = json_dumps(request, JSON_COMPACT);
@@ -135,8 +153,9 @@ static int submit(int fd, struct shardfs_ctl *msg, const json_t *request)
 		msg->len = (uint32_t)len;
 		msg->op = SHARDFS_CTL_SUBMIT;
 		r = call(fd, msg);
+		mem_wipe(msg->data, sizeof(msg->data));
 	}
-	free(text);
+	ctl_free_text(text);
 	return r;
 }
 

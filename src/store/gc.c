@@ -25,6 +25,7 @@
 #define TICK_MS	     1000u
 #define RELOCATE_MS  200u /* between looks whether the new shards have their copies */
 #define PRESSED_MS   10000u /* between looks while the spool is more than half full */
+#define RESEAL_MS    2000u /* between looks while there are shards of an earlier key epoch */
 #define LOOK_SHARE   20u    /* a look may take one part in so many of the time */
 
 static struct counter gc_looks = COUNTER_INIT("gc_looks", "looks for space to reclaim");
@@ -199,6 +200,10 @@ static int sort_out(struct gc *gc, const struct shard_row *shard)
 	if (shard->state > SHARD_DURABLE)
 		return 0;
 	if (shard->total_bytes > 0) {
+		if (gc_old_offer(gc, shard)) {
+			gc->report.shards_old++;
+			return 0;
+		}
 		if (gc->settings.repack_below > 0)
 			gc_sparse_offer(gc, shard);
 		gc_small_offer(gc, shard);
@@ -332,7 +337,7 @@ static bool is_due_locked(struct gc *gc, uint64_t last_ms, uint64_t pause_ms)
 		return true;
 	lock_drop(&gc->lock);
 	has_work = gc->source_count > 0 || gc->report.shards_blocked > 0 ||
-		   gc->report.error != 0 || gc->report.ended_sec == 0 ||
+		   gc->report.error != 0 || gc->report.shards_old > 0 || gc->report.ended_sec == 0 ||
 		   (gc->report.shards_held > 0 && clock_wall().sec >= gc->report.held_until_sec) ||
 		   sequencer_last_seq(gc->settings.sequencer) != gc->seen_seq;
 	pressed = gc_is_pressed(gc);
@@ -367,7 +372,9 @@ static void *gc_main(void *arg)
 		start = clock_mono_ms();
 		look(gc);
 		last_ms = clock_mono_ms();
-		pause_ms = MAX(gc->settings.period_ms, (last_ms - start) * LOOK_SHARE);
+		pause_ms = MAX(gc->report.shards_old > 0 && gc->report.error == 0
+				       ? (uint64_t)RESEAL_MS : gc->settings.period_ms,
+			       (last_ms - start) * LOOK_SHARE);
 		lock_take(&gc->lock);
 		gc->last = gc->report;
 		gc->runs_done = run;

@@ -4,7 +4,8 @@
 
 /*
  * Space that nothing needs any more: dead chunks leave the index, shards that are mostly dead are
- * repacked (and many small ones merged in the same way), empty ones are condemned, held, and
+ * repacked (and many small ones merged in the same way, and those of an earlier key epoch sealed
+ * under the one in use), empty ones are condemned, held, and
  * deleted provider by provider.
  *
  * One thread with a reader of its own.  It looks at all shards when something has changed, at most
@@ -64,6 +65,7 @@ struct gc_report {
 	uint64_t shards_discarded;	    /* open ones in the spool */
 	uint64_t shards_condemned;
 	uint64_t shards_deleted, bytes_deleted;
+	uint64_t shards_old;		  /* in use, sealed under an earlier key epoch */
 	uint64_t shards_moving;		  /* read; chunks move once the new shard has its copies */
 	uint64_t shards_held, bytes_held; /* until the hold has passed */
 	uint64_t shards_blocked, bytes_blocked; /* only what blocked_by says is in the way */

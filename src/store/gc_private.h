@@ -133,6 +133,8 @@ int gc_is_empty(struct gc *gc, uint64_t shard_no, bool *is_empty);
 /* What one copy would give back, if it is worth it; else 0. */
 uint64_t gc_sparse_gain(const struct gc *gc, const struct shard_row *shard);
 void gc_sparse_offer(struct gc *gc, const struct shard_row *shard);
+/* One whose records are to be sealed under the key epoch in use; false: it is of that one. */
+bool gc_old_offer(struct gc *gc, const struct shard_row *shard);
 void gc_small_offer(struct gc *gc, const struct shard_row *shard);
 int gc_repack(struct gc *gc);	     /* reads what was offered */
 int gc_repack_commit(struct gc *gc); /* moves the chunks whose new place is safe */

@@ -97,6 +97,21 @@ void gc_sparse_offer(struct gc *gc, const struct shard_row *shard)
 		*least = (struct gc_sparse){*shard, gain};
 }
 
+/* Behind those that give space: all of them have their turn in the end. */
+bool gc_old_offer(struct gc *gc, const struct shard_row *shard)
+{
+	struct shard_class class;
+
+	gc->settings.class_of(gc->settings.ctx, shard, &class);
+	if (shard->key_epoch >= class.key_epoch)
+		return false;
+	if ((shard->state == SHARD_SEALED || shard->state == SHARD_DURABLE) &&
+	    shard->live_bytes > 0 && gc->sparse_count < GC_SOURCES_MAX &&
+	    !has_failed(gc, shard->shard_no) && !gc_is_moving(gc, shard->shard_no))
+		gc->sparse[gc->sparse_count++] = (struct gc_sparse){*shard, 1};
+	return true;
+}
+
 /* One that will not grow any more and has its copies.  What a merge makes is larger than what went
  * into it by GC_MERGE_MIN, so a byte is merged a few times at most. */
 void gc_small_offer(struct gc *gc, const struct shard_row *shard)

@@ -46,6 +46,7 @@
 struct journal_file {
 	struct list link; /* journal->files */
 	uint64_t number;
+	uint32_t key_epoch; /* constant once it is there */
 	int fd; /* -1: made by an earlier process, or closed; journal->lock */
 	struct journal_seal seal;
 	uint64_t last_seq;    /* journal->lock; newest record in it, 0: none */
@@ -127,6 +128,7 @@ static int file_begin(struct journal *journal, struct aead_ctx *ctx, struct jour
 		r = file_pwrite(file->fd, bytes_of(head, sizeof(head)), 0);
 	if (r < 0)
 		return r;
+	file->key_epoch = header.key_epoch;
 	file->seal.fs_id = header.fs_id;
 	file->seal.writer_epoch = header.writer_epoch;
 	file->seal.number = header.number;
@@ -293,21 +295,29 @@ uint64_t journal_bytes(struct journal *journal)
 
 /* ---- append ---- */
 
-/* Whether `current` may take a frame; a spare becomes current where it may not. */
-static bool rotate(struct journal *journal)
+/*
+ * Whether `current` may take a frame; a spare becomes current where it may not.  Not in a file of
+ * an earlier key epoch: *stale is a spare of one, to be removed.
+ */
+static bool rotate(struct journal *journal, struct journal_file **stale)
 {
+	uint32_t epoch = keyring_current_epoch(journal->keyring);
 	struct journal_file *file;
+	bool is_usable;
 	LOCK_SCOPE(&journal->lock);
 
 	file = journal->current;
-	if (!file->is_given_up && file->len < journal->file_bytes_max)
+	is_usable = !file->is_given_up && file->key_epoch == epoch;
+	if (is_usable && file->len < journal->file_bytes_max)
 		return true;
+	if (journal->spare && journal->spare->key_epoch != epoch)
+		*stale = STEAL(journal->spare);
 	if (journal->spare) {
 		file->is_given_up = true;
 		install_current(journal, STEAL(journal->spare));
 		return true;
 	}
-	return !file->is_given_up && file->len < 2 * journal->file_bytes_max;
+	return is_usable && file->len < 2 * journal->file_bytes_max;
 }
 
 /* No spare is there: make a file on the spot. */
@@ -328,6 +338,17 @@ static int rotate_in_need(struct journal *journal)
 	install_current(journal, file);
 	lock_drop(&journal->lock);
 	return 0;
+}
+
+/* `current` may take a frame. */
+static int find_room(struct journal *journal)
+{
+	struct journal_file *stale = NULL;
+	bool has_room = rotate(journal, &stale);
+
+	if (stale)
+		file_remove(journal, stale);
+	return has_room ? 0 : rotate_in_need(journal);
 }
 
 static void allocate_ahead(const struct journal *journal, struct journal_file *file, size_t more)
@@ -396,8 +417,8 @@ int journal_append(struct journal *journal, struct record *const *records, size_
 		cost += journal_record_cost(records[i]);
 	if (cost > JOURNAL_BATCH_BYTES_MAX)
 		return -E2BIG;
-	if (r == 0 && !rotate(journal))
-		r = rotate_in_need(journal);
+	if (r == 0)
+		r = find_room(journal);
 	if (r < 0)
 		return r;
 	buf_clear(&journal->frame);
@@ -413,8 +434,8 @@ int journal_append_mark(struct journal *journal, uint64_t synced_seq)
 {
 	int r = HOOK("journal-mark-before");
 
-	if (r == 0 && !rotate(journal))
-		r = rotate_in_need(journal);
+	if (r == 0)
+		r = find_room(journal);
 	if (r < 0)
 		return r;
 	buf_clear(&journal->frame);

@@ -38,6 +38,8 @@ lib_store_a_SOURCES = \
 	src/store/journal_replay.c \
 	src/store/keeper.c \
 	src/store/keeper.h \
+	src/store/keys.c \
+	src/store/keys.h \
 	src/store/names.c \
 	src/store/names.h \
 	src/store/names_attr.c \
@@ -93,6 +95,8 @@ lib_store_a_SOURCES = \
 	src/store/store.h \
 	src/store/store_create.c \
 	src/store/store_gc.c \
+	src/store/store_keys.c \
+	src/store/store_keys.h \
 	src/store/store_policy.c \
 	src/store/store_private.h \
 	src/store/store_replay.c \

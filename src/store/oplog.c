@@ -273,6 +273,14 @@ static void make_snapshot(struct oplog *oplog)
 	oplog->retry_at_ms = clock_mono_ms() + RETRY_MS;
 }
 
+void oplog_renew(struct oplog *oplog)
+{
+	LOCK_SCOPE(&oplog->lock);
+	oplog->is_renewal = true;
+	oplog->retry_at_ms = 0;
+	cond_wake_all(&oplog->work);
+}
+
 static bool is_introduced_safe(struct oplog *oplog, uint64_t shard_no)
 {
 	AUTO(copy_list) copies = ROW_LIST_INIT;
@@ -314,7 +322,7 @@ static bool is_block_due_locked(struct oplog *oplog, uint64_t now_ms)
 
 static bool is_snapshot_due_locked(const struct oplog *oplog)
 {
-	return oplog->needs_snapshot || oplog->segment_count > OPLOG_SEGMENTS_MAX ||
+	return oplog->needs_snapshot || oplog->is_renewal || oplog->segment_count > OPLOG_SEGMENTS_MAX ||
 	       oplog->segment_bytes > MAX(oplog->set.snapshot_bytes_min, oplog->snapshot_bytes);
 }
 
@@ -458,12 +466,16 @@ void oplog_status(struct oplog *oplog, struct oplog_status *out)
 	status.noted_seq = oplog->noted;
 	status.sealed_seq = oplog->upto;
 	status.shipped_seq = oplog->lane_count > 0 ? oplog->noted : 0;
+	status.unsettled = oplog->is_renewal || oplog->is_renewing;
 	for (unsigned i = 0; i < oplog->lane_count; i++) {
 		const struct oplog_lane *lane = &oplog->lanes[i];
 		uint64_t seq = oplog_lane_seq_locked(oplog, lane);
 
 		status.shipped_seq = MIN(status.shipped_seq, seq);
 		status.behind += lane->is_present && seq < oplog->noted;
+		status.unsettled += lane->is_present && !lane->is_fenced &&
+				    (lane->shipped_generation < oplog->generation ||
+				     lane->pruned_upto < oplog->generation);
 	}
 	*out = status;
 }

@@ -64,6 +64,11 @@ bool oplog_push(struct oplog *oplog, uint64_t seq, unsigned providers);
 /* Those who wait are told -ECANCELED, and so are all that come later.  Accepts NULL. */
 void oplog_cancel_waiters(struct oplog *oplog);
 /*
+ * oplog_renew - has a snapshot made and sent soon, under the key epoch in use; what it replaces is
+ * deleted as always: all but the newest snapshot in dir, all but the newest two at a provider.
+ */
+void oplog_renew(struct oplog *oplog);
+/*
  * oplog_stop - makes the last segment, sends for at most wait_ms to providers that are present, ends
  * the threads.  0, or -EAGAIN when a present provider did not get all of it (it will, next time).
  */
@@ -98,6 +103,8 @@ struct oplog_status {
 	uint64_t noted_seq, sealed_seq;
 	uint64_t shipped_seq; /* at every provider, as last seen of those that are away */
 	unsigned behind;      /* present providers that lack something */
+	unsigned unsettled;   /* of those, or with objects that are not needed any more; or a new
+			       * snapshot is wanted and not there yet */
 };
 void oplog_status(struct oplog *oplog, struct oplog_status *out);
 

@@ -258,6 +258,26 @@ static int make_parts(struct snapshot *snapshot)
 	return r;
 }
 
+/* Asked for before it begins: this one will do.  Whether it was. */
+static bool begin_renewal(struct oplog *oplog)
+{
+	LOCK_SCOPE(&oplog->lock);
+	bool was_asked = oplog->is_renewal;
+
+	oplog->is_renewal = false;
+	oplog->is_renewing = was_asked;
+	return was_asked;
+}
+
+static void end_renewal(struct oplog *oplog, bool was_asked, int r)
+{
+	LOCK_SCOPE(&oplog->lock);
+
+	oplog->is_renewing = false;
+	if (r < 0)
+		oplog->is_renewal |= was_asked;
+}
+
 int oplog_make_snapshot(struct oplog *oplog)
 {
 	struct snapshot snapshot = {.oplog = oplog,
@@ -265,6 +285,7 @@ int oplog_make_snapshot(struct oplog *oplog)
 					     .epoch = (uint32_t)oplog->set.writer_epoch}};
 	uint64_t start = clock_mono_ms();
 	char text[OPLOG_NAME_SIZE];
+	bool was_asked = begin_renewal(oplog);
 	int r = HOOK("oplog-snapshot-before");
 
 	if (r == 0)
@@ -288,6 +309,7 @@ int oplog_make_snapshot(struct oplog *oplog)
 	for (size_t i = 0; r < 0 && i < snapshot.files.count; i++)
 		oplog_dir_remove(oplog->dir,
 				 oplog_name_print(&snapshot.files.files[i].name, text));
+	end_renewal(oplog, was_asked, r);
 	oplog_files_release(&snapshot.files);
 	oplog_root_release(&snapshot.root);
 	buf_release(&snapshot.rows);

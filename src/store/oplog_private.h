@@ -74,6 +74,7 @@ struct oplog_lane {
 	struct oplog_files remote; /* what it has, sorted; valid if is_listed */
 	bool is_listed, is_failing;
 	uint64_t pruned_generation; /* oplog->lock */
+	uint64_t pruned_upto;	    /* oplog->lock: and it is done */
 	bool is_judged; /* since it came */
 	bool was_judged;
 	uint64_t pause_ms;
@@ -101,6 +102,7 @@ struct oplog {
 	uint64_t upto;	     /* sealed segments in dir reach so far */
 	uint64_t flush_seq;  /* somebody waits for this */
 	bool needs_snapshot; /* records were lost to us, or there is none yet */
+	bool is_renewal, is_renewing; /* a snapshot is asked for; it is being made */
 	bool is_lost;	     /* and nothing is collected until its place is taken */
 	bool is_sealing;
 	bool is_flushing_all, is_ending, is_closed; /* is_closed: nobody may wait any more */

@@ -373,6 +373,7 @@ static void *lane_run(void *arg)
 	struct oplog_lane *lane = arg;
 
 	while (lane_rest(lane)) {
+		uint64_t generation;
 		bool may_prune;
 
 		lane_round(lane);
@@ -380,9 +381,14 @@ static void *lane_run(void *arg)
 		may_prune = may_prune_locked(lane);
 		if (may_prune)
 			lane->pruned_generation = lane->oplog->generation;
+		generation = lane->pruned_generation;
 		lock_drop(&lane->oplog->lock);
-		if (may_prune)
-			prune(lane);
+		if (!may_prune)
+			continue;
+		prune(lane);
+		lock_take(&lane->oplog->lock);
+		lane->pruned_upto = generation;
+		lock_drop(&lane->oplog->lock);
 	}
 	return NULL;
 }

@@ -201,7 +201,8 @@ int recovery_open(const struct config *config, const struct recovery_settings *s
 	if (recovery->sb && recovery->dir && recovery->index_path)
 		r = aead_ctx_new(&recovery->ctx);
 	if (r == 0)
-		r = store_unlock(config, recovery->sb, &recovery->keyring, why);
+		r = store_unlock(config, settings->credentials, recovery->sb, &recovery->keyring,
+				 why);
 	for (size_t i = 0; i < config->provider_count && r == 0; i++) {
 		progress(recovery, "looking at providers", i, config->provider_count);
 		r = look_at(recovery, &config->providers[i], why);
@@ -975,10 +976,17 @@ static void remove_fetched(struct recovery *recovery)
 	rmdir(recovery->dir);
 }
 
+/* As it goes to home and providers. */
+static int seal_superblock(struct recovery *recovery, struct buf *out)
+{
+	keys_public_form(recovery->config, recovery->sb);
+	return keyring_seal_superblock(recovery->keyring, recovery->sb, out);
+}
+
 static int write_superblock(struct recovery *recovery, struct buf *why)
 {
 	AUTO(buf) sealed = BUF_INIT;
-	int r = keyring_seal_superblock(recovery->keyring, recovery->sb, &sealed);
+	int r = seal_superblock(recovery, &sealed);
 
 	return r < 0 ? r : superblock_io_write_local(recovery->config, buf_bytes(&sealed), why);
 }
@@ -1293,7 +1301,7 @@ int recovery_init_provider(struct recovery *recovery, const char *name, struct b
 			continue;
 		r = backend_init(source->backend, fs_id.b, why);
 		if (r == 0)
-			r = keyring_seal_superblock(recovery->keyring, recovery->sb, &sealed);
+			r = seal_superblock(recovery, &sealed);
 		if (r == 0)
 			r = superblock_io_put(source->backend, buf_bytes(&sealed), why);
 		return r;

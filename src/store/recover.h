@@ -8,6 +8,7 @@
  */
 
 #include "config/config.h"
+#include "crypto/crypto.h"
 #include "index/index.h"
 
 struct recovery;
@@ -18,6 +19,7 @@ struct recovery_settings {
 	/* Something that was found and should be known; one line.  May be NULL. */
 	void (*note)(void *ctx, const char *text);
 	void *ctx;
+	const struct credentials *credentials; /* NULL: what config names */
 };
 
 /* What one provider shows. */

@@ -73,19 +73,55 @@ static int take_lock(struct store *store, uint64_t wait_ms, struct buf *why)
 	return 0;
 }
 
-int store_unlock(const struct config *config, struct superblock *sb, struct keyring **out,
-		 struct buf *why)
+/* Slots that are kept elsewhere go into sb. */
+static int unlock_detached(const struct config *config, struct superblock *sb,
+			   const struct credentials *credentials, struct keyring **out,
+			   struct buf *why)
 {
-	AUTO(credentials) credentials = CREDENTIALS_INIT;
+	struct superblock *slots;
+	int r;
+
+	if (!config->slots_file) {
+		buf_printf(why, "%s: the key slots of this file system are kept elsewhere; "
+				"name the file that has them with slots_file", config->home);
+		return -ENOKEY;
+	}
+	slots = mem_alloc(sizeof(*slots));
+	if (!slots)
+		return -ENOMEM;
+	r = superblock_io_read_file(config->slots_file, slots);
+	if (r == 0)
+		r = keyring_unlock_detached(slots, sb, credentials, out);
+	if (r == -ESTALE)
+		buf_printf(why, "%s: has the key slots of another file system", config->slots_file);
+	else if (r < 0 && r != -EKEYREJECTED && r != -ENOKEY)
+		buf_printf(why, "%s: the key slots cannot be read: %s", config->slots_file,
+			   err_sentence(r));
+	if (r == 0) {
+		memcpy(sb->slots, slots->slots, sizeof(sb->slots));
+		sb->slot_count = slots->slot_count;
+	}
+	mem_free(slots);
+	return r;
+}
+
+int store_unlock(const struct config *config, const struct credentials *credentials,
+		 struct superblock *sb, struct keyring **out, struct buf *why)
+{
+	AUTO(credentials) named = CREDENTIALS_INIT;
 	int r = superblock_io_read(config, sb, why);
 
+	if (r == 0 && !credentials) {
+		r = credentials_load(config->passphrase_file, config->passphrase_command,
+				     config->key_file, &named, why);
+		credentials = &named;
+	}
 	if (r < 0)
 		return r;
-	r = credentials_load(config->passphrase_file, config->passphrase_command,
-			     config->key_file, &credentials, why);
-	if (r < 0)
+	r = sb->slot_count > 0 ? keyring_unlock(sb, credentials, out)
+			       : unlock_detached(config, sb, credentials, out, why);
+	if (r == 0 || why->len > 0)
 		return r;
-	r = keyring_unlock(sb, &credentials, out);
 	if (r == -EKEYREJECTED)
 		buf_printf(why, "%s: wrong passphrase or key file: no key slot opens with it",
 			   config->home);
@@ -100,11 +136,11 @@ int store_unlock(const struct config *config, struct superblock *sb, struct keyr
 
 static int open_keys(struct store *store, struct superblock *sb, struct buf *why)
 {
-	int r = store_unlock(store->config, sb, &store->keyring, why);
+	int r = store_unlock(store->config, NULL, sb, &store->keyring, why);
 
 	if (r == 0)
 		memcpy(store->fs_id, sb->fs_id.b, sizeof(store->fs_id));
-	return r;
+	return r < 0 ? r : keys_new(store, sb, &store->priv->keys);
 }
 
 static int open_chunker(struct store *store, const struct superblock *sb)
@@ -112,7 +148,7 @@ static int open_chunker(struct store *store, const struct superblock *sb)
 	uint8_t key[CHUNKER_KEY_BYTES];
 	struct chunker_params params = {sb->chunk_min_bytes, sb->chunk_avg_bytes,
 					sb->chunk_max_bytes};
-	int r = keyring_derive(store->keyring, 1, KEY_CHUNKER, bytes_of(NULL, 0), key,
+	int r = keyring_derive(store->keyring, 0, KEY_CHUNKER, bytes_of(NULL, 0), key,
 			       sizeof(key));
 
 	if (r == 0)
@@ -375,6 +411,8 @@ static int open_transfer(struct store *store, struct buf *why)
 		.policy_of = store_tell_policy,
 		.durable = store_on_shard_durable,
 		.cached = cached,
+		.superblock = keys_sealed,
+		.superblock_newer = keys_found_newer,
 		.ctx = store,
 	};
 
@@ -403,6 +441,9 @@ static int recover_and_start(struct store *store, struct buf *why)
 	/* a check sends nothing, but what it replayed is kept for sending */
 	r = oplog_start(store->priv->oplog, store->priv->is_check ? NULL : store->transfer);
 	if (r < 0 || store->priv->is_check)
+		return r;
+	r = keys_start(store->priv->keys, why);
+	if (r < 0)
 		return r;
 	r = ack_start(store, &store->priv->ack);
 	if (r < 0)
@@ -550,6 +591,7 @@ int store_close(struct store *store)
 	if (store->index)
 		index_close(store->index);
 	chunker_free(priv->chunker);
+	keys_free(priv->keys);
 	keyring_free(store->keyring);
 	if (priv->lock_fd >= 0)
 		close(priv->lock_fd);

@@ -254,6 +254,22 @@ const struct config_checks *store_config_checks(void)
 	return &checks;
 }
 
+/* Where they are kept elsewhere: to their file, and out of sb. */
+static int write_slots(const struct config *config, struct keyring *keyring, struct superblock *sb,
+		       struct buf *why)
+{
+	AUTO(buf) sealed = BUF_INIT;
+	int r;
+
+	if (config->key_slots != CONFIG_SLOTS_DETACHED)
+		return 0;
+	r = keyring_seal_superblock(keyring, sb, &sealed);
+	if (r == 0)
+		r = superblock_io_write_file(config->slots_file, buf_bytes(&sealed), why);
+	keys_public_form(config, sb);
+	return r;
+}
+
 static int create_with_keys(const struct config *config,
 			    const struct store_create_settings *settings, struct superblock *sb,
 			    const char *policy_text, struct buf *why)
@@ -269,6 +285,8 @@ static int create_with_keys(const struct config *config,
 	r = keyring_create(settings->credentials, settings->kdf, "first", sb, &keyring);
 	if (r < 0)
 		buf_printf(why, "%s: the keys cannot be made: %s", config->home, err_sentence(r));
+	if (r == 0)
+		r = write_slots(config, keyring, sb, why);
 	if (r == 0)
 		r = keyring_seal_superblock(keyring, sb, &sealed);
 	if (r == 0)

@@ -9,6 +9,7 @@
 #include "store/cache.h"
 #include "store/converge.h"
 #include "store/gc.h"
+#include "store/keys.h"
 #include "store/oplog.h"
 #include "store/policies.h"
 #include "store/reclaim.h"
@@ -19,6 +20,7 @@
 struct store_private {
 	int lock_fd;   /* of home/lock, held while the store is open */
 	bool is_check; /* fsck: nothing is copied, deleted or reclaimed */
+	struct keys *keys;
 	struct journal *journal;
 	struct dedup *dedup;
 	struct chunk_store chunks;
@@ -58,9 +60,10 @@ void store_describe_provider(const struct config_provider *provider, uint32_t no
 			     struct provider_row *row);
 /* A directory, and those above it, mode 0700. */
 int store_make_path(const char *path, struct buf *why);
-/* Superblock (its best) and keys, with what the configuration names.  Errors with `why`. */
-int store_unlock(const struct config *config, struct superblock *sb, struct keyring **out,
-		 struct buf *why);
+/* Superblock (its best, with the slots wherever they are kept) and keys, with what the
+ * configuration names, or with `credentials` unless NULL.  Errors with `why`. */
+int store_unlock(const struct config *config, const struct credentials *credentials,
+		 struct superblock *sb, struct keyring **out, struct buf *why);
 
 /* home/name in fresh memory; NULL: no memory. */
 char *store_path(const struct config *config, const char *name);

@@ -3,6 +3,7 @@
 
 #include "backends/stack.h"
 #include "util/err.h"
+#include "util/file.h"
 #include "util/mem.h"
 #include "util/units.h"
 
@@ -10,6 +11,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #define SETTINGS_MAX 64u
@@ -120,20 +122,24 @@ static int read_all(int fd, struct buf *out)
 	}
 }
 
-static int read_local(const struct config *config, struct superblock *out)
+int superblock_io_read_file(const char *path, struct superblock *out)
 {
-	AUTO_STR path = mem_printf("%s/" LOCAL_NAME, config->home);
 	AUTO(buf) bytes = BUF_INIT;
 	AUTO_FD fd = -1;
 	int r;
 
-	if (!path)
-		return -ENOMEM;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	r = read_all(fd, &bytes);
 	return r < 0 ? r : superblock_parse(buf_bytes(&bytes), out);
+}
+
+static int read_local(const struct config *config, struct superblock *out)
+{
+	AUTO_STR path = mem_printf("%s/" LOCAL_NAME, config->home);
+
+	return path ? superblock_io_read_file(path, out) : -ENOMEM;
 }
 
 int superblock_io_get(struct backend *backend, struct superblock *out, struct buf *why)
@@ -198,27 +204,38 @@ int superblock_io_read(const struct config *config, struct superblock *out, stru
 	return r;
 }
 
-int superblock_io_write_local(const struct config *config, struct bytes sealed, struct buf *why)
+int superblock_io_write_file(const char *path, struct bytes sealed, struct buf *why)
 {
-	AUTO_STR path = mem_printf("%s/" LOCAL_NAME, config->home);
-	AUTO_STR temporary = mem_printf("%s/" LOCAL_NAME ".new", config->home);
+	AUTO_STR temporary = mem_printf("%s.new", path);
+	AUTO_STR parent = mem_strdup(path);
 	AUTO_FD dir = -1;
 	AUTO_FD fd = -1;
+	char *slash;
 	int r = 0;
 
-	if (!path || !temporary)
+	if (!parent || !temporary)
 		return -ENOMEM;
-	dir = open(config->home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	slash = strrchr(parent, '/');
+	if (slash)
+		slash[slash == parent ? 1 : 0] = 0;
+	dir = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (dir < 0 || fd < 0)
 		r = -errno;
-	else if (write(fd, sealed.ptr, sealed.len) != (ssize_t)sealed.len)
-		r = errno ? -errno : -EIO;
-	else if (fsync(fd) < 0 || rename(temporary, path) < 0 || fsync(dir) < 0)
+	else
+		r = file_pwrite(fd, sealed, 0);
+	if (r == 0 && (fsync(fd) < 0 || rename(temporary, path) < 0 || fsync(dir) < 0))
 		r = -errno;
 	if (r < 0)
 		buf_printf(why, "%s: %s", path, err_sentence(r));
 	return r;
+}
+
+int superblock_io_write_local(const struct config *config, struct bytes sealed, struct buf *why)
+{
+	AUTO_STR path = mem_printf("%s/" LOCAL_NAME, config->home);
+
+	return path ? superblock_io_write_file(path, sealed, why) : -ENOMEM;
 }
 
 int superblock_io_put(struct backend *backend, struct bytes sealed, struct buf *why)

@@ -32,6 +32,9 @@ int superblock_io_read(const struct config *config, struct superblock *out, stru
 
 /* Atomic and durable: temporary name, fsync, rename, fsync of the directory. */
 int superblock_io_write_local(const struct config *config, struct bytes sealed, struct buf *why);
+/* The same for a file of key slots (slots_file).  Parsed, not authenticated. */
+int superblock_io_write_file(const char *path, struct bytes sealed, struct buf *why);
+int superblock_io_read_file(const char *path, struct superblock *out);
 int superblock_io_put(struct backend *backend, struct bytes sealed, struct buf *why);
 int superblock_io_get(struct backend *backend, struct superblock *out, struct buf *why);
 

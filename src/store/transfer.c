@@ -26,6 +26,7 @@
 #define SOURCE_WORKERS	  2u
 #define SWEEP_MS	  30000u /* repair looks at all bad copies again this often */
 #define SEAL_LOOK_MS	  1000u
+#define SUPERBLOCK_LOOK_MS 5000u /* one that could not be written is tried again */
 #define IDLE_MS		  60000u
 #define DRAIN_QUIET_MS	  2000u /* at the end: without any answer for so long, no more waiting */
 #define DRAIN_LOOK_MS	  100u
@@ -162,7 +163,7 @@ static int add_chores(struct transfer *transfer)
 	struct keeper_chore chores[] = {
 		{"repair", 0, 1, SWEEP_MS, repair_run, transfer},
 		{"owed-copies", 1, SOURCE_WORKERS, 0, source_run, transfer},
-		{"superblock", 2, 1, 0, superblock_run, transfer},
+		{"superblock", 2, 1, SUPERBLOCK_LOOK_MS, superblock_run, transfer},
 		{"idle-seal", 0, 1, SEAL_LOOK_MS, idle_seal_run, transfer},
 	};
 	int r = keeper_new(transfer->settings.index, &transfer->keeper);

@@ -9,6 +9,7 @@
 
 #include "backends/backend.h"
 #include "config/config.h"
+#include "crypto/superblock.h"
 #include "index/index.h"
 #include "store/keeper.h"
 #include "store/placement.h"
@@ -31,6 +32,10 @@ struct transfer_settings {
 	void (*durable)(void *ctx, uint64_t shard_no);
 	/* A whole object from the cache, appended, not authenticated; -ENOENT.  May be NULL. */
 	int (*cached)(void *ctx, const struct shard_row *shard, struct buf *out);
+	/* The superblock in force as it goes to providers, appended (store/keys.h); and one that is
+	 * newer and was checked.  NULL: that of home; newer ones are left alone. */
+	int (*superblock)(void *ctx, uint64_t *revision, struct buf *out);
+	int (*superblock_newer)(void *ctx, const struct superblock *theirs);
 	void *ctx;
 };
 
@@ -133,6 +138,17 @@ int transfer_add_chore(struct transfer *transfer, const struct keeper_chore *cho
  * now; -EPROTONOSUPPORT: a newer version's; or what the provider says.
  */
 int transfer_check_superblock(struct transfer *transfer, unsigned i, bool *was_bad);
+/* Ours changed: it is written to every provider in the background, to one that is away when it
+ * comes. */
+void transfer_superblock_changed(struct transfer *transfer);
+struct transfer_superblock {
+	const char *name;
+	bool is_present;
+	uint64_t revision; /* that it has, as last seen since the mount; 0: not seen */
+	uint64_t failures; /* attempts to read or write it that failed */
+};
+void transfer_superblock_state(struct transfer *transfer, unsigned i,
+			       struct transfer_superblock *out);
 
 /*
  * The shard has at least `copies` acknowledged copies (0: what its policy asks): tells the waiter.

@@ -117,7 +117,10 @@ struct lane {
 	_Atomic uint64_t queued_copies, queued_bytes; /* for status; sending ones included */
 	_Atomic uint64_t objects, bytes;	      /* for status: of valid copies */
 	bool was_present;   /* when the last turn was looked at */
-	_Atomic bool wants_superblock; /* look at it: the provider came */
+	_Atomic bool wants_superblock; /* look at it: the provider came, or ours changed */
+	bool is_superblock_busy; /* transfer->lock: somebody reads or writes it */
+	_Atomic uint64_t superblock_revision; /* that it has, as last seen; 0: not seen */
+	_Atomic uint64_t superblock_failures;
 };
 
 struct copy_change {

@@ -5,6 +5,7 @@
  */
 #include "ctl/ctl_client.h"
 #include "tools/report.h"
+#include "tools/shardctl_key.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/mem.h"
@@ -306,6 +307,7 @@ static void print_help(void)
 			   c->words[1] ? c->words[1] : "", c->args);
 		printf("  %-40s %s\n", buf_str(&line), c->help);
 	}
+	shardctl_key_help();
 	puts("\nOptions:\n"
 	     "  -m, --mount DIR      the mount to talk to\n"
 	     "  -j, --json           one JSON object on standard output\n"
@@ -517,7 +519,11 @@ int main(int argc, char **argv)
 	struct options options = {0};
 	const struct command *command;
 	unsigned used, count;
-	int r = parse_options(argc, argv, &options);
+	int r;
+
+	if (shardctl_key_is_meant(argc, argv))
+		return shardctl_key_main(argc, argv);
+	r = parse_options(argc, argv, &options);
 
 	if (r > 0)
 		return r - 1;

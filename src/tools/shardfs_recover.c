@@ -2,6 +2,7 @@
 /* shardfs-recover: providers and a passphrase to a home that can be mounted. */
 #include "config/config.h"
 #include "crypto/crypto.h"
+#include "crypto/recovery.h"
 #include "store/recover.h"
 #include "store/store.h"
 #include "util/clock.h"
@@ -33,6 +34,8 @@ struct recover_args {
 	const char *config_path;
 	const char *init[INIT_MAX];
 	unsigned init_count;
+	const char *shares[SHARE_COUNT_MAX];
+	unsigned share_count;
 	bool is_list, is_from_footers;
 };
 
@@ -52,6 +55,8 @@ static const char usage_text[] =
 	"  -i, --init NAME     NAME is a new and empty provider: make it this file system's\n"
 	"  -f, --from-footers  all objects of the index are gone: make what can be had from the\n"
 	"                      shards alone, one file for each chunk under /lost+found\n"
+	"  -s, --share FILE    open it with shares of a key (shardctl key split), as many as are\n"
+	"                      needed, instead of what CONFIG names\n"
 	"  -h, --help          this text\n"
 	"  -V, --version       version\n"
 	"\n"
@@ -63,13 +68,13 @@ static int parse_args(int argc, char **argv, struct recover_args *args)
 {
 	static const struct option options[] = {
 		{"list", no_argument, NULL, 'l'}, {"init", required_argument, NULL, 'i'},
-		{"from-footers", no_argument, NULL, 'f'},
+		{"from-footers", no_argument, NULL, 'f'}, {"share", required_argument, NULL, 's'},
 		{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'},
 		{0},
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "li:fhV", options, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "li:fs:hV", options, NULL)) >= 0) {
 		switch (c) {
 		case 'l':
 			args->is_list = true;
@@ -77,6 +82,13 @@ static int parse_args(int argc, char **argv, struct recover_args *args)
 		case 'i':
 			if (args->init_count < INIT_MAX)
 				args->init[args->init_count++] = optarg;
+			break;
+		case 's':
+			if (args->share_count == SHARE_COUNT_MAX) {
+				fputs("shardfs-recover: too many shares\n", stderr);
+				return 1 + RECOVER_USAGE;
+			}
+			args->shares[args->share_count++] = optarg;
 			break;
 		case 'f':
 			args->is_from_footers = true;
@@ -191,16 +203,41 @@ static int fail(const char *what, struct buf *why, int error)
 	return error == -EKEYREJECTED || error == -ENOKEY ? RECOVER_KEYS : RECOVER_FAILED;
 }
 
+static int combine(const struct recover_args *args, struct credentials *out, struct buf *why)
+{
+	char *text;
+	int r;
+
+	if (args->share_count == 0)
+		return 0;
+	text = secret_alloc(RECOVERY_TEXT_SIZE);
+	if (!text)
+		return -ENOMEM;
+	r = share_files_combine(args->shares, args->share_count, text, why);
+	if (r == 0)
+		r = secret_set(&out->passphrase, bytes_of_str(text));
+	secret_free(text, RECOVERY_TEXT_SIZE);
+	return r;
+}
+
 static int recover(const struct recover_args *args, const struct config *config)
 {
+	AUTO(credentials) credentials = CREDENTIALS_INIT;
 	struct screen screen = {.is_terminal = isatty(STDERR_FILENO)};
 	struct recovery_settings settings = {.progress = show_progress, .note = show_note,
 					     .ctx = &screen};
 	struct recovery_result result = {0};
 	struct recovery *recovery;
 	AUTO(buf) why = BUF_INIT;
-	int r = recovery_open(config, &settings, &why, &recovery);
+	int r = combine(args, &credentials, &why);
 
+	if (r < 0) {
+		fail("", &why, r);
+		return RECOVER_KEYS;
+	}
+	if (args->share_count > 0)
+		settings.credentials = &credentials;
+	r = recovery_open(config, &settings, &why, &recovery);
 	clear_line(&screen);
 	if (r < 0)
 		return fail("", &why, r);
@@ -233,6 +270,7 @@ int main(int argc, char **argv)
 {
 	AUTO(buf) why = BUF_INIT;
 	AUTO(config) config = CONFIG_INIT;
+	struct config_checks checks = {0};
 	struct recover_args args = {0};
 	int r = parse_args(argc, argv, &args);
 
@@ -246,7 +284,8 @@ int main(int argc, char **argv)
 		return RECOVER_FAILED;
 	}
 	/* not the policy: one provider alone cannot satisfy it, and that must not matter here */
-	r = config_load(args.config_path, NULL, &config, &why);
+	checks.may_lack_keys = args.share_count > 0;
+	r = config_load(args.config_path, &checks, &config, &why);
 	if (r < 0) {
 		fprintf(stderr, "shardfs-recover: %s\n", buf_str(&why));
 		return RECOVER_USAGE;
