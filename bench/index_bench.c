@@ -347,7 +347,7 @@ int main(int argc, char **argv)
 			print_size(bench, names[i], quoted, bench->rows, 0);
 		}
 	}
-	print_size(bench, "copy", "'copy','copy_unsettled','copy_by_verified'", bench->shard_no * 3, 16);
+	print_size(bench, "copy", "'copy','copy_unsettled','copy_by_verified'", bench->shard_no * 3, 18);
 	index_reader_close(bench->reader);
 	index_close(bench->index);
 	unlink(bench->path);

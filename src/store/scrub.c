@@ -329,7 +329,9 @@ static void listing_end(struct scrub_pass *pass, int error)
 	const struct scrub_report *report = &scrub->listing_report;
 	int64_t now = clock_wall().sec;
 
-	if (error < 0) {
+	if (transfer_is_stopping(scrub->settings.transfer)) {
+		; /* the next mount begins again */
+	} else if (error < 0) {
 		scrub->list_retry_ms[listing->provider] = clock_mono_ms() + LIST_RETRY_MS;
 		log_warn("scrub-listing-failed", "provider=%s error=%s next=\"tried again\"",
 			 listing->name, err_name(error));
@@ -375,8 +377,10 @@ static int index_unit(struct scrub_pass *pass, unsigned provider, const char *na
 	int64_t now = clock_wall().sec;
 	bool is_deep = period > 0 && now >= remembered(pass->scrub, "read", name) +
 						       (int64_t)(period / 1000);
+	uint64_t before = pass->report->bytes;
 	int r = scrub_index_objects(pass, provider, is_deep);
 
+	spend(pass->scrub, pass->report->bytes - before);
 	if (r == 0 && is_deep)
 		remember(pass->scrub, "read", name, now);
 	return r;

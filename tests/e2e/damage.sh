@@ -148,6 +148,14 @@ save
 remount
 reads_right 'undamaged'
 is_healed 'undamaged'
+oldest() {
+	shardctl --json scrub status |
+		python3 -c 'import json, sys; print(json.load(sys.stdin)["oldest_verified"])'
+}
+verified=$(oldest)
+[[ $verified == 20* ]]
+remount # what was read back is remembered
+[ "$(oldest)" = "$verified" ]
 
 for provider in $PROVIDERS; do
 	damage_each "$provider"
