@@ -4,6 +4,7 @@
 #include "crypto/crypto.h"
 #include "store/names.h"
 #include "tests/lib/check.h"
+#include "util/clock.h"
 #include "util/log.h"
 #include "util/waiter.h"
 
@@ -17,7 +18,10 @@ static const char *home(void)
 	const char *dir = getenv("TMPDIR");
 	static char path[4096];
 
-	snprintf(path, sizeof(path), "%s/store-world.%d", dir ? dir : "/tmp", (int)getpid());
+	/* the time too: a number of a process comes again, and what a killed test left is there */
+	if (path[0] == '\0')
+		snprintf(path, sizeof(path), "%s/store-world.%d.%llx", dir ? dir : "/tmp",
+			 (int)getpid(), (unsigned long long)clock_mono_ns());
 	return path;
 }
 
