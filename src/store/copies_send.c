@@ -77,12 +77,29 @@ void copies_sourced(struct transfer *transfer, struct source_task *task)
 	mem_free(task);
 }
 
+/*
+ * The bytes to send.  The spool's file may have lain there for long: what rotted must not go to
+ * every provider and be acknowledged.  It costs a MAC over bytes that are about to be read anyway.
+ */
 static int shard_object(struct transfer *transfer, struct shard_job *shard)
 {
+	int r;
+
 	if (shard->object.ptr)
 		return 0;
-	return spool_map(transfer->settings.spool, shard->row.shard_no, &shard->object,
-			 &shard->mapping);
+	r = spool_map(transfer->settings.spool, shard->row.shard_no, &shard->object,
+		      &shard->mapping);
+	if (r < 0)
+		return r;
+	r = transfer_authenticate(transfer, transfer->aead, &shard->row, shard->object);
+	if (r == 0)
+		return 0;
+	log_error("spool-shard-bad", "shard=%s error=%s next=\"not sent: copies elsewhere are asked\"",
+		  shard_id_hex(&shard->row.id).s, err_name(r));
+	spool_unmap(shard->mapping);
+	shard->mapping = NULL;
+	shard->object = bytes_of(NULL, 0);
+	return r;
 }
 
 static void put_done(struct backend_req *req)

@@ -54,9 +54,8 @@ const char *copy_finding_name(enum copy_finding finding)
 	return finding_names[finding];
 }
 
-/* 0: authentic to the last byte, and the shard that it is said to be. */
-static int authenticate(struct transfer *transfer, struct aead_ctx *aead,
-			const struct shard_row *shard, struct bytes object)
+int transfer_authenticate(struct transfer *transfer, struct aead_ctx *aead,
+			  const struct shard_row *shard, struct bytes object)
 {
 	struct pack_footer footer = PACK_FOOTER_INIT;
 	struct pack_keys keys;
@@ -87,7 +86,7 @@ static enum copy_finding judge_bytes(struct transfer *transfer, struct aead_ctx 
 	struct shard_id id;
 	struct fs_id fs_id;
 	uint32_t key_epoch;
-	int r = authenticate(transfer, aead, shard, object);
+	int r = transfer_authenticate(transfer, aead, shard, object);
 
 	if (r == 0)
 		return FINDING_GOOD;
@@ -200,7 +199,7 @@ static int object_from_spool(struct transfer *transfer, struct aead_ctx *aead,
 	int r = spool_map(transfer->settings.spool, shard->shard_no, &out->bytes, &out->mapping);
 
 	if (r == 0)
-		r = authenticate(transfer, aead, shard, out->bytes);
+		r = transfer_authenticate(transfer, aead, shard, out->bytes);
 	if (r == -EBADMSG)
 		log_error("spool-shard-bad", "shard=%s next=\"copies elsewhere are asked\"",
 			  shard_id_hex(&shard->id).s);
@@ -221,7 +220,7 @@ static int object_from_cache(struct transfer *transfer, struct aead_ctx *aead,
 	if (r == 0 && out->fetched.len != shard->object_len)
 		r = -EBADMSG;
 	if (r == 0)
-		r = authenticate(transfer, aead, shard, buf_bytes(&out->fetched));
+		r = transfer_authenticate(transfer, aead, shard, buf_bytes(&out->fetched));
 	if (r < 0)
 		buf_clear(&out->fetched);
 	else

@@ -409,6 +409,8 @@ int transfer_start(struct transfer *transfer, struct index_reader *reader)
 
 	if (r == 0)
 		r = index_reader_open(transfer->settings.index, &transfer->reader);
+	if (r == 0)
+		r = aead_ctx_new(&transfer->aead);
 	if (r < 0)
 		return r;
 	transfer->wanted_scan = (struct scan){.is_active = true,
@@ -505,6 +507,7 @@ void transfer_close(struct transfer *transfer)
 	}
 	keeper_free(transfer->keeper);
 	copy_list_release(&transfer->repair.page);
+	aead_ctx_free(transfer->aead);
 	cond_release(&transfer->changed);
 	lock_release(&transfer->lock);
 	mem_free(transfer->lanes);

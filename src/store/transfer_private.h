@@ -179,6 +179,7 @@ struct transfer {
 	pthread_t thread;
 	bool is_running;
 	struct index_reader *reader;
+	struct aead_ctx *aead;
 	struct map shards; /* struct shard_job, by number */
 	struct list releasable;
 	struct list forgets; /* those that cannot be answered yet */
@@ -244,6 +245,11 @@ int fetch_run(struct transfer *transfer, struct index_reader *reader,
 int fetch_whole(struct transfer *transfer, struct keeper_worker *worker,
 		const struct shard_row *shard, uint32_t only_provider, uint32_t without_provider,
 		struct buf *out, uint32_t *from);
+
+/* repair.c: 0: authentic to the last byte, and the shard that it is said to be; -EBADMSG; others of
+ * pack_keys_init. */
+int transfer_authenticate(struct transfer *transfer, struct aead_ctx *aead,
+			  const struct shard_row *shard, struct bytes object);
 
 /* request.c: as transfer_request */
 int lane_request(struct lane *lane, struct transfer_request *request);

@@ -531,6 +531,37 @@ Test(scrub_repair, does_not_write_what_it_did_not_authenticate, .timeout = 120)
 	world_release(&world);
 }
 
+/* A sealed shard rots in the spool before anybody has a copy: no provider gets it. */
+Test(scrub_repair, rotten_file_of_the_spool_is_not_sent, .timeout = 120)
+{
+	struct scrub_world world;
+	struct copies_world *copies = &world.copies;
+	struct shard_row shard, other;
+	char path[512];
+	FILE *file;
+
+	world_init(&world, 0);
+	shard = copies_shard(copies, 9000, false);
+	data_path(&copies->data, shard.shard_no, path);
+	file = fopen(path, "r+");
+	cr_assert(file && fseek(file, 3000, SEEK_SET) == 0 && fputc(0x5a, file) != EOF &&
+		  fputc(0xa5, file) != EOF && fclose(file) == 0);
+	copies_world_start(copies);
+	transfer_add(copies->transfer, &shard);
+	other = copies_shard(copies, 9000, true);
+	copies_await_valid(copies, other.shard_no, PROVIDERS);
+	cr_assert_eq(copies_valid(copies, shard.shard_no), 0);
+	for (unsigned i = 0; i < PROVIDERS; i++) {
+		struct shard_id_hex key = shard_id_hex(&shard.id);
+		struct backend_req req = {.op = BACKEND_HEAD, .key = key.s};
+
+		cr_assert_eq(backend_run(backend_find(copies->backends[i], "memory"), &req),
+			     -ENOENT);
+	}
+	cr_assert(spool_has(copies->data.spool, shard.shard_no));
+	world_release(&world);
+}
+
 /* ---- in the background ---- */
 
 Test(scrub_background, reads_everything_back_and_heals_without_being_asked, .timeout = 120)
