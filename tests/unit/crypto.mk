@@ -20,6 +20,12 @@ bin_fuzz_superblock_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
 bin_fuzz_superblock_LDADD = $(CRYPTO_LIBS)
 EXTRA_DIST += tests/fuzz/corpus/superblock
 
+FUZZ_TESTS += bin/fuzz/recovery
+bin_fuzz_recovery_SOURCES = tests/fuzz/recovery_fuzz.c $(FUZZ_MAIN)
+bin_fuzz_recovery_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+bin_fuzz_recovery_LDADD = $(CRYPTO_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/recovery
+
 STRESS_TESTS += bin/stress/keyring
 bin_stress_keyring_SOURCES = tests/stress/keyring.c
 bin_stress_keyring_LDADD = $(CRYPTO_LIBS)

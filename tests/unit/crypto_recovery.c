@@ -33,6 +33,23 @@ Test(crypto_recovery, the_text_is_what_is_on_paper)
 	cr_assert_arr_eq(key, again, sizeof(key));
 }
 
+/* Made by another program from shardfs-format(5): 1 of 3, any 2, set 00 .. 07. */
+Test(crypto_recovery, a_share_is_what_the_format_says)
+{
+	static const char text[] =
+		"SSK1-081G-2000-0410-6105-0R3G-0082-0C20-A1G7-104G-M2RC-"
+		"1M70-Y40H-289H-858P-2WC1-J6GV-3GEH-W7S0-44H2-6915-4RKY-FWTJ-N0";
+	char again[SHARE_TEXT_SIZE];
+	struct share share;
+
+	cr_assert_eq(share_parse(bytes_of_str(text), &share), 0);
+	cr_assert(share.threshold == 2 && share.count == 3 && share.index == 1);
+	for (uint8_t i = 0; i < SHARE_DATA_BYTES; i++)
+		cr_assert(share.data[i] == i && (i >= SHARE_SET_BYTES || share.set[i] == i));
+	share_print(&share, again);
+	cr_assert_str_eq(again, text);
+}
+
 Test(crypto_recovery, it_may_be_typed_in_other_ways)
 {
 	char text[RECOVERY_TEXT_SIZE], typed[4 * RECOVERY_TEXT_SIZE];
