@@ -173,6 +173,8 @@ with open(f'/proc/{pid}/maps') as maps, open(f'/proc/{pid}/mem', 'rb') as mem:
         if 'r' not in mode or 'w' not in mode:
             continue
         first, last = (int(x, 16) for x in span.split('-'))
+        if last - first > 1 << 30:
+            continue  # a sanitizer's shadow
         try:
             mem.seek(first)
             data = mem.read(last - first)

@@ -17,20 +17,22 @@ fails_with() { # STATUS COMMAND...
 says() {
 	grep -q -- "$1" "$TMPDIR/out" || die "does not say $1: $(cat "$TMPDIR/out")"
 }
-epoch_of() { # FILE: in the head of a shard or of an index object; 0: it has none
-	python3 - "$1" <<'END'
-import struct, sys
-head = open(sys.argv[1], 'rb').read(72)
-off = {b'SHARDFS1': 28, b'SHARDFSX': 32, b'SHARDFSJ': 64}.get(head[:8])
-print(struct.unpack_from('<I', head, off)[0] if off else 0)
-END
-}
+# Files below DIR whose head names EPOCH: shards, index objects, files of the journal.
 count_of_epoch() { # EPOCH DIR
-	local file n=0
-	while read -r file; do
-		[ "$(epoch_of "$file")" -ne "$1" ] || n=$((n + 1))
-	done < <(find "$2" -type f)
-	echo "$n"
+	python3 - "$1" "$2" <<'END'
+import os, struct, sys
+offs, n = {b'SHARDFS1': 28, b'SHARDFSX': 32, b'SHARDFSJ': 64}, 0
+for top, _, names in os.walk(sys.argv[2]):
+    for name in names:
+        try:
+            head = open(os.path.join(top, name), 'rb').read(72)
+        except FileNotFoundError:
+            continue
+        off = offs.get(head[:8])
+        if off and len(head) == 72:
+            n += struct.unpack_from('<I', head, off)[0] == int(sys.argv[1])
+print(n)
+END
 }
 destroyed() { # EPOCH
 	shardctl key destroy --epoch "$1" >"$TMPDIR/destroy.out" 2>&1
