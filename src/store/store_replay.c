@@ -51,7 +51,11 @@ static int replay_flush(struct replay *replay)
 	if (replay->count > 0)
 		r = replay_sync(replay);
 	if (r == 0 && replay->count > 0)
+		r = HOOK("replay-apply-before");
+	if (r == 0 && replay->count > 0)
 		r = index_apply(replay->store->index, replay->batch, replay->count);
+	if (r == 0 && replay->count > 0)
+		r = HOOK("replay-apply-after");
 	if (r == 0 && replay->count > 0)
 		oplog_note(replay->store->priv->oplog, replay->batch, replay->count);
 	for (size_t i = 0; i < replay->count; i++)
@@ -140,8 +144,10 @@ int store_replay_journal(struct store *store, const struct journal_settings *set
 	*last_seq = MAX(info.last_seq, applied);
 	oplog_replayed(store->priv->oplog, *last_seq);
 	if (info.records > 0)
-		log_info("journal-replayed", "records=%llu last=%llu dropped_bytes=%llu ms=%llu",
-			 (unsigned long long)info.records, (unsigned long long)info.last_seq,
+		log_info("journal-replayed",
+			 "records=%llu applied=%llu last=%llu dropped_bytes=%llu ms=%llu",
+			 (unsigned long long)info.records,
+			 (unsigned long long)(*last_seq - applied), (unsigned long long)info.last_seq,
 			 (unsigned long long)info.dropped_bytes,
 			 (unsigned long long)(clock_mono_ms() - start));
 	return 0;

@@ -13,9 +13,15 @@ mapfile -t places < <(hook_places)
 [ "${#places[@]}" -ge 20 ]
 # Snapshots have a loop of their own; a shard is discarded when nothing seals it in the moment
 # before (bin/unit/gc has it always).
-# Those of converge are killed in policy.sh, where a policy changes over data; those of keys in
-# keys.sh and rotate.sh.
-later=' oplog-snapshot-before oplog-snapshot-after gc-discard-before gc-discard-after converge-rows-before converge-rows-after converge-data-before converge-data-after converge-done-before key-home-before key-home-after key-use-before key-use-after key-renew-before key-renew-after key-destroy-before key-destroy-after '
+later=' oplog-snapshot-before oplog-snapshot-after gc-discard-before gc-discard-after '
+# Killed in policy.sh, where a policy changes over data;
+later+='converge-rows-before converge-rows-after converge-data-before converge-data-after '
+later+='converge-done-before '
+# in keys.sh and rotate.sh;
+later+='key-home-before key-home-after key-use-before key-use-after key-renew-before '
+later+='key-renew-after key-destroy-before key-destroy-after '
+# in replay.sh.
+later+='replay-apply-before replay-apply-after '
 
 fs_make 'shard_size: 1MiB' 'chunk_min: 4KiB' 'chunk_avg: 16KiB' 'chunk_max: 64KiB' \
 	'commit_interval: 200ms' 'shard_idle: 200ms' 'cache_size: 0' 'chunk_memory: 0' \
