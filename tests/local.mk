@@ -18,7 +18,7 @@ include tests/unit/ctl.mk
 include tests/unit/fs.mk
 include tests/unit/tools.mk
 
-SCRIPT_TESTS += tests/lib/check-layers.sh tests/lib/check-man.sh
+SCRIPT_TESTS += tests/lib/check-layers.sh tests/lib/check-man.sh tests/lib/check-reliability.sh
 
 check_PROGRAMS = $(STRESS_TESTS)
 TESTS = $(STRESS_TESTS)
@@ -59,7 +59,7 @@ bin_e2e_powerfs_LDADD = $(UTIL_LIBS) $(FUSE_LIBS)
 # Long versions of what ./check runs for a minute.
 crash-test: all
 	SHARDFS_LONG=1 SHARDFS_BUILDDIR='$(abs_top_builddir)' $(top_srcdir)/tests/e2e/run.sh \
-		crash power sequences
+		crash power sequences replay
 outage-test: all
 	SHARDFS_BUILDDIR='$(abs_top_builddir)' $(top_srcdir)/tests/e2e/outage.sh --long
 .PHONY: crash-test outage-test

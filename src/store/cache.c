@@ -29,6 +29,10 @@
  * less than CORRELATED_BYTES went through the cache since the last one: the
  * records of a shard that is read from end to end are one use of it.
  *
+ * INVARIANT: nothing here is the only copy of anything, so nothing is synced.  A file comes from the
+ * spool by rename when copies elsewhere are acknowledged and the record that says so is durable; what
+ * a power loss makes of it does not authenticate, and is dropped when it is read.
+ *
  * The lock is never held across file calls.  A file that another thread has
  * removed meanwhile is a miss.  While the listing of what was there before runs, it
  * may meet a file that is just being removed: its entry counts bytes that are gone

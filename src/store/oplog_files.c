@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * INVARIANT: what has its name in the directory is whole and durable: written as NAME.new, synced,
+ * then renamed.  The name lasts when the directory is synced; parts of a snapshot leave that to their
+ * root, which is written behind them, so that no root lasts without its parts.
+ */
 #include "store/oplog_private.h"
 
 #include "util/err.h"

@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * INVARIANT: home has a whole superblock at every moment: a new one is written beside the old one,
+ * synced, renamed over it, and its name synced, before anybody counts on it.  At a provider a PUT is
+ * atomic.  mkfs writes the local one last, so that one that was interrupted left no file system.
+ */
 #include "store/superblock_io.h"
 
 #include "backends/stack.h"
