@@ -142,8 +142,11 @@ static bool hook_look(const char *path, const char *place, bool is_first_look, i
 			hook_say("kill", place);
 			kill(getpid(), SIGKILL);
 		}
-		if (rule->verb == HOOK_FAIL && (rule->at == 0 || rule->passed == rule->at))
+		if (rule->verb == HOOK_FAIL && (rule->at == 0 || rule->passed == rule->at)) {
+			if (rule->passed == 1 || rule->at > 0)
+				hook_say("fail", place);
 			*error = -rule->error;
+		}
 	}
 	pthread_mutex_unlock(&hook_mutex);
 	return is_held;

@@ -19,7 +19,8 @@
  *	                     a test notices (tests/e2e/broken.sh)
  *
  * Empty files tell the test: $SHARDFS_HOOKS-kill-PLACE just before the kill,
- * $SHARDFS_HOOKS-held-PLACE when a thread begins to wait.
+ * $SHARDFS_HOOKS-held-PLACE when a thread begins to wait, $SHARDFS_HOOKS-fail-PLACE when the place
+ * has failed.
  */
 #ifdef SHARDFS_TEST_HOOKS
 int hook_pass(const char *place);
