@@ -48,7 +48,7 @@ struct run_settings {
 	const char *config_arg, *dir_arg;
 	char *config_path, *mount_point; /* absolute */
 	char *options;			 /* for libfuse, joined with commas */
-	bool is_foreground, is_read_only;
+	bool is_foreground, is_read_only, takes_over;
 	uint64_t loops, spin_us;
 	int ready_fd; /* the parent waits here; -1: none */
 	int log_fd;   /* -1: stderr */
@@ -58,6 +58,7 @@ static const char usage_text[] =
 	"usage: shardfs CONFIG DIR [-f] [-o OPTION,...]\n"
 	"  -f            stay in the foreground, log to stderr\n"
 	"  -o OPTION     allow_other, ro, and what else mount.fuse3(8) knows;\n"
+	"                take_over (write without a majority of the providers),\n"
 	"                loops=N (request loops), spin_us=N (before a loop sleeps)\n"
 	"  -h, --help    this text\n"
 	"  -V, --version\n";
@@ -107,6 +108,10 @@ static int take_option(struct run_settings *run, const char *word)
 		return units_parse_count(word + 6, &run->loops);
 	if (strncmp(word, "spin_us=", 8) == 0)
 		return units_parse_count(word + 8, &run->spin_us);
+	if (strcmp(word, "take_over") == 0) {
+		run->takes_over = true;
+		return 0;
+	}
 	if (is_for_mount(word))
 		return 0;
 	if (strcmp(word, "ro") == 0)
@@ -420,7 +425,7 @@ static int run_store(struct run_settings *run, int signal_fd)
 		run->log_fd = open_log(config);
 	log_setup(run->log_fd >= 0 ? run->log_fd : 2, (enum log_level)config->settings.log_level,
 		  config->settings.log_format == CONFIG_LOG_JSON);
-	r = store_open(config, is_mounted ? 0 : LOCK_WAIT_MS, &why, &store);
+	r = store_open(config, is_mounted ? 0 : LOCK_WAIT_MS, run->takes_over, &why, &store);
 	if (r < 0) {
 		config_release(config);
 		mem_free(config);

@@ -289,6 +289,8 @@ int op_admit(struct op *op)
 
 	if (op->is_admitted)
 		return 0;
+	if (!store_may_write(op->session->store, NULL))
+		return -EROFS;
 	op->is_admitted = true;
 	op->waiter = (struct waiter){.done = run_again};
 	r = sequencer_admit(op->session->store->sequencer, &op->waiter);

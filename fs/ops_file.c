@@ -57,6 +57,9 @@ static int run_open(struct op *op, struct index_reader *reader)
 	int r = ops_open_checks(op->inode, op->flags);
 
 	(void)reader;
+	if (r == 0 && (op->flags & O_ACCMODE) != O_RDONLY &&
+	    !store_may_write(op->session->store, NULL))
+		r = -EROFS;
 	if (r < 0)
 		return r;
 	if ((op->flags & O_TRUNC) && !op->is_step_done) {
@@ -223,7 +226,9 @@ static int write_now(struct op *op, struct bytes src)
 	bool is_mode_changed = false;
 	int r = 0;
 
-	if (!op->is_cached)
+	if (!store_may_write(store, NULL))
+		r = -EROFS;
+	else if (!op->is_cached)
 		r = names_check_write(op->inode, op->off);
 	if (r == 0)
 		r = names_kill_priv(store, op->inode, op->is_priv_killed, &is_mode_changed);

@@ -131,6 +131,7 @@ static void run_job(struct ctl *ctl, struct ctl_job *job, struct index_reader *r
 		.job = job,
 	};
 	enum ctl_exit code = CTL_FAILED;
+	char why[240];
 
 	if (call.answer) {
 		put_common_keys(&call);
@@ -138,6 +139,10 @@ static void run_job(struct ctl *ctl, struct ctl_job *job, struct index_reader *r
 			code = ctl_fail(&call, CTL_DENIED,
 					"%s: only root and the owner of the mount may do this",
 					job->verb->name);
+		else if (job->verb->kind == CTL_ACTION && job->verb->needs_owner &&
+			 !store_may_write(ctl->store, why))
+			code = ctl_fail(&call, CTL_REFUSED, "%s: read-only: %s", job->verb->name,
+					why);
 		else
 			code = job->verb->run(&call);
 	}

@@ -353,7 +353,8 @@ static enum ctl_exit verb_status(struct ctl_call *call)
 	struct gc_report reclaim;
 	struct store_space space;
 	struct inode *root;
-	json_t *waiting;
+	json_t *waiting, *writer;
+	char why[240];
 	int r = inode_load(call->store->inodes, call->store->index, call->reader, INO_ROOT, &root);
 
 	if (r == 0) {
@@ -366,6 +367,11 @@ static enum ctl_exit verb_status(struct ctl_call *call)
 	index_totals(call->store->index, &totals);
 	store_space(call->store, &space);
 	put(call->answer, "home", json_string(call->store->config->home));
+	writer = json_object();
+	put(writer, "epoch", number(store_writer_epoch(call->store)));
+	put(writer, "may_write", json_boolean(store_may_write(call->store, why)));
+	put(writer, "cause", json_string(why));
+	put(call->answer, "writer", writer);
 	put(call->answer, "inodes", number(totals.inodes));
 	put(call->answer, "index_chunks", number(totals.chunks));
 	put(call->answer, "index_shards", number(totals.shards));
@@ -405,6 +411,7 @@ static enum ctl_exit verb_wait(struct ctl_call *call)
 {
 	uint64_t copies = (uint64_t)json_integer_value(json_object_get(call->args, "copies"));
 	struct store_protection protection;
+	char why[240];
 	uint64_t seq = 0; /* of the oplog, once the copies are there */
 	int r = sync_object(call);
 
@@ -427,6 +434,10 @@ static enum ctl_exit verb_wait(struct ctl_call *call)
 				seq = sequencer_last_seq(call->store->sequencer);
 			if (store_push(call->store, seq))
 				break;
+		}
+		if (!store_may_write(call->store, why)) {
+			put_protection(call->answer, &protection);
+			return ctl_fail(call, CTL_REFUSED, "read-only: %s", why);
 		}
 		if (ctl_is_cancelled(call))
 			break;

@@ -20,6 +20,8 @@ lib_store_a_SOURCES = \
 	src/store/copies_send.c \
 	src/store/dedup.c \
 	src/store/dedup.h \
+	src/store/epoch.c \
+	src/store/epoch.h \
 	src/store/fetch.c \
 	src/store/gc.c \
 	src/store/gc.h \

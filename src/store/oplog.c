@@ -375,7 +375,7 @@ static bool is_served_locked(const struct oplog *oplog, uint64_t seq, unsigned p
 
 		/* the lane itself may not have noticed yet that it came */
 		transfer_backend(oplog->transfer, lane->no, &is_present);
-		present += is_present && !lane->is_fenced;
+		present += is_present && !oplog_lane_is_fenced(lane);
 		served += has && (providers > 0 || is_present);
 	}
 	return providers > 0 ? served >= providers : present > 0 && served >= present;
@@ -711,7 +711,7 @@ static bool is_settled_locked(struct oplog *oplog)
 		bool is_present; /* it may not have looked itself yet */
 
 		transfer_backend(oplog->transfer, lane->no, &is_present);
-		if (is_present && !lane->is_fenced &&
+		if (is_present && !oplog_lane_is_fenced(lane) &&
 		    lane->shipped_generation < oplog->generation)
 			return false;
 	}

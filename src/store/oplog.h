@@ -93,6 +93,8 @@ int oplog_check(struct oplog *oplog, struct transfer *transfer, unsigned provide
 		struct aead_ctx *aead,
 		void (*found)(void *ctx, const char *key, const char *kind, bool is_repaired),
 		void *ctx, struct oplog_check *out);
+/* While it is fenced nothing is sent to, or deleted at, any provider: this machine may not write. */
+void oplog_fence(struct oplog *oplog, bool is_fenced);
 /* Another machine writes to one of the providers: nothing that may be its is to be deleted. */
 bool oplog_is_fenced(struct oplog *oplog);
 /* Whether some provider has, or may have, index objects of this writer epoch.  Waits. */

@@ -132,7 +132,7 @@ static bool is_fenced(struct check *check)
 	LOCK_SCOPE(&check->oplog->lock);
 	for (unsigned i = 0; i < check->oplog->lane_count; i++)
 		if (check->oplog->lanes[i].no == check->provider)
-			return check->oplog->lanes[i].is_fenced;
+			return oplog_lane_is_fenced(&check->oplog->lanes[i]);
 	return true;
 }
 
@@ -295,7 +295,7 @@ bool oplog_is_fenced(struct oplog *oplog)
 
 	LOCK_SCOPE(&oplog->lock);
 	for (unsigned i = 0; i < oplog->lane_count; i++)
-		is_fenced |= oplog->lanes[i].is_fenced;
+		is_fenced |= oplog_lane_is_fenced(&oplog->lanes[i]);
 	return is_fenced;
 }
 

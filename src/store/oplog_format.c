@@ -48,6 +48,9 @@ const char *oplog_name_print(const struct oplog_name *name, char out[OPLOG_NAME_
 		snprintf(out, OPLOG_NAME_SIZE, "snap-%08" PRIx32 "-%016" PRIx64 "-%016" PRIx64 "-%s",
 			 name->epoch, name->first, name->last, id);
 		break;
+	case OPLOG_CLAIM:
+		snprintf(out, OPLOG_NAME_SIZE, "epoch-%08" PRIx32, name->epoch);
+		break;
 	}
 	return out;
 }

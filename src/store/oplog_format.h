@@ -33,7 +33,12 @@
 #define OPLOG_NAME_SIZE      112 /* without index/ */
 #define OPLOG_PREFIX         "index/"
 
-enum oplog_kind { OPLOG_SEGMENT = 1, OPLOG_PART = 2, OPLOG_ROOT = 3 };
+enum oplog_kind {
+	OPLOG_SEGMENT = 1,
+	OPLOG_PART = 2,
+	OPLOG_ROOT = 3,
+	OPLOG_CLAIM = 4, /* of a writer epoch (store/epoch.h); its name is not parsed here */
+};
 
 /* What a name says; the header says the same. */
 struct oplog_name {

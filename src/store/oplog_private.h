@@ -105,6 +105,7 @@ struct oplog {
 	bool is_renewal, is_renewing; /* a snapshot is asked for; it is being made */
 	bool is_lost;	     /* and nothing is collected until its place is taken */
 	bool is_sealing;
+	_Atomic bool is_fenced; /* by oplog_fence: all lanes */
 	bool is_flushing_all, is_ending, is_closed; /* is_closed: nobody may wait any more */
 	struct oplog_files files; /* what every provider ought to have, in the order of sending */
 	uint64_t generation;	  /* of files */
@@ -123,6 +124,11 @@ struct oplog {
 	pthread_t thread;
 	bool is_running;
 };
+
+static inline bool oplog_lane_is_fenced(const struct oplog_lane *lane)
+{
+	return lane->is_fenced || lane->oplog->is_fenced;
+}
 
 /* oplog.c */
 uint64_t oplog_covered_locked(const struct oplog *oplog);

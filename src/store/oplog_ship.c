@@ -154,12 +154,25 @@ static void remember(const struct oplog_lane *lane, uint64_t seq)
 		oplog_dir_write(lane->oplog->dir, name, buf_bytes(&text), false);
 }
 
-/* P8: says so when it shows less than it showed before, or another's work. */
+static void fence(struct oplog_lane *lane)
+{
+	LOCK_SCOPE(&lane->oplog->lock);
+	lane->is_fenced = true;
+}
+
+/*
+ * P8: says so when it shows less than it showed before, or another's work.  Records of our own epoch
+ * that we do not know are another's too: this home was set back.  Names alone stop the sending to
+ * the provider that shows them; whether this machine may write at all is for store/epoch.h.
+ */
 static void judge(struct oplog_lane *lane, uint64_t upto)
 {
-	uint64_t newest = 0, before = remembered(lane);
+	uint64_t newest = 0, own = 0, noted, before = remembered(lane);
 	uint32_t epoch = 0;
 
+	lock_take(&lane->oplog->lock);
+	noted = lane->oplog->noted;
+	lock_drop(&lane->oplog->lock);
 	for (size_t i = 0; i < lane->remote.count; i++) {
 		const struct oplog_name *name = &lane->remote.files[i].name;
 
@@ -167,15 +180,21 @@ static void judge(struct oplog_lane *lane, uint64_t upto)
 			continue;
 		epoch = MAX(epoch, name->epoch);
 		newest = MAX(newest, name->last);
+		if (name->epoch == lane->oplog->set.writer_epoch)
+			own = MAX(own, name->last);
 	}
-	if (epoch > lane->oplog->set.writer_epoch) {
+	if (own > noted) {
+		log_error("oplog-unknown-records",
+			  "provider=%s generation=%" PRIu64 " here=%" PRIu64
+			  " next=\"nothing is sent to it: this home was set back\"",
+			  lane->name, own, noted);
+		fence(lane);
+	} else if (epoch > lane->oplog->set.writer_epoch) {
 		log_error("oplog-other-writer",
 			  "provider=%s epoch=%" PRIu32 " own_epoch=%" PRIu64
 			  " next=\"nothing is sent to it: another machine has recovered from it\"",
 			  lane->name, epoch, lane->oplog->set.writer_epoch);
-		lock_take(&lane->oplog->lock);
-		lane->is_fenced = true;
-		lock_drop(&lane->oplog->lock);
+		fence(lane);
 	} else if (newest < before) {
 		log_error("provider-rolled-back",
 			  "provider=%s generation=%" PRIu64 " remembered=%" PRIu64
@@ -201,6 +220,8 @@ static bool is_kept(const struct oplog_name *name, const struct oplog_file *newe
 		    const struct oplog_file *before)
 {
 	switch (name->kind) {
+	case OPLOG_CLAIM:
+		return true;
 	case OPLOG_SEGMENT:
 		return name->last > before->name.first;
 	case OPLOG_PART:
@@ -253,13 +274,13 @@ static bool may_prune_locked(const struct oplog_lane *lane)
 {
 	const struct oplog *oplog = lane->oplog;
 
-	if (!lane->is_listed || lane->is_fenced || lane->pruned_generation == oplog->generation ||
+	if (!lane->is_listed || oplog_lane_is_fenced(lane) || lane->pruned_generation == oplog->generation ||
 	    lane->shipped_generation != oplog->generation)
 		return false;
 	for (unsigned i = 0; i < oplog->lane_count; i++) {
 		const struct oplog_lane *other = &oplog->lanes[i];
 
-		if (other->is_present && !other->is_fenced &&
+		if (other->is_present && !oplog_lane_is_fenced(other) &&
 		    other->shipped_generation < oplog->generation)
 			return false;
 	}
@@ -281,7 +302,7 @@ static int bring_up(struct oplog_lane *lane, const struct oplog_files *files, ui
 			judge(lane, upto);
 		lane->is_listed = true;
 	}
-	if (lane->is_fenced)
+	if (oplog_lane_is_fenced(lane))
 		return 0;
 	r = oplog_send(lane->oplog->dir, lane->backend, files, &lane->remote, lane, why);
 	for (size_t i = 0; i < files->count && r == 0; i++) {
@@ -326,7 +347,7 @@ static void lane_round(struct oplog_lane *lane)
 		log_info("oplog-sent-again", "provider=%s", lane->name);
 	lane->is_failing = false;
 	lane->pause_ms = 0;
-	if (lane->is_fenced)
+	if (oplog_lane_is_fenced(lane))
 		return;
 	lock_take(&oplog->lock);
 	lane->shipped_generation = generation;
@@ -345,7 +366,7 @@ static bool lane_rest(struct oplog_lane *lane)
 
 	LOCK_SCOPE(&oplog->lock);
 	for (;;) {
-		bool is_behind = lane->shipped_generation < oplog->generation && !lane->is_fenced;
+		bool is_behind = lane->shipped_generation < oplog->generation && !oplog_lane_is_fenced(lane);
 		uint64_t waited = clock_mono_ms() - begun;
 		bool is_present;
 
@@ -453,4 +474,12 @@ void oplog_lanes_join(struct oplog *oplog)
 	oplog->lanes = NULL;
 	oplog->lane_count = 0;
 	lock_drop(&oplog->lock);
+}
+
+void oplog_fence(struct oplog *oplog, bool is_fenced)
+{
+	LOCK_SCOPE(&oplog->lock);
+
+	oplog->is_fenced = is_fenced;
+	cond_wake_all(&oplog->changed);
 }

@@ -13,6 +13,7 @@
  */
 #include "store/recover.h"
 
+#include "store/epoch.h"
 #include "store/oplog_private.h"
 #include "store/pack.h"
 #include "store/store_private.h"
@@ -909,6 +910,13 @@ static int raise_epoch(struct recovery *recovery)
 
 	for (size_t i = 0; i < recovery->all.count; i++)
 		epoch = MAX(epoch, recovery->all.files[i].name.epoch);
+	for (unsigned i = 0; i < recovery->source_count; i++) {
+		uint32_t claimed = 0;
+
+		if (recovery->sources[i].shown.is_reached &&
+		    epoch_highest(recovery->sources[i].backend, &claimed) == 0)
+			epoch = MAX(epoch, claimed);
+	}
 	r = buf_printf(&text, "%" PRIu32, epoch + 1);
 	if (r == 0)
 		r = additions_step(&additions);

@@ -419,6 +419,63 @@ static int open_transfer(struct store *store, struct buf *why)
 	return transfer_open(&settings, why, &store->transfer);
 }
 
+static uint64_t newest_seq(void *ctx)
+{
+	struct store *store = ctx;
+
+	return sequencer_last_seq(store->sequencer);
+}
+
+static void on_epoch_changed(void *ctx, bool may_write, const char *why)
+{
+	struct store *store = ctx;
+
+	(void)why; /* logged */
+	oplog_fence(store->priv->oplog, !may_write);
+	if (store->priv->gc)
+		gc_freeze(store->priv->gc, !may_write);
+}
+
+static int open_epoch(struct store *store, struct buf *why)
+{
+	struct epoch_settings settings = {
+		.home = store->config->home,
+		.keyring = store->keyring,
+		.transfer = store->transfer,
+		.writer_epoch = (uint32_t)store->priv->writer_epoch,
+		.check_ms = store->config->settings.epoch_check_ms,
+		.takes_over = store->priv->takes_over,
+		.last_seq = newest_seq,
+		.changed = on_epoch_changed,
+		.ctx = store,
+	};
+	int r = epoch_open(&settings, &store->priv->epoch);
+
+	if (r < 0)
+		buf_printf(why, "%s/writer: what this machine holds cannot be read or written: %s",
+			   store->config->home, err_sentence(r));
+	else
+		oplog_fence(store->priv->oplog, !epoch_may_write(store->priv->epoch));
+	return r;
+}
+
+uint64_t store_writer_epoch(const struct store *store)
+{
+	return store->priv->writer_epoch;
+}
+
+bool store_may_write(struct store *store, char why[240])
+{
+	struct epoch *epoch = store->priv->epoch;
+
+	if (why) {
+		why[0] = '\0';
+		if (epoch)
+			epoch_why(epoch, why);
+	}
+	return !epoch || epoch_may_write(epoch);
+}
+
 /* With everything in place: what the last process left is put in order, and work begins. */
 static int recover_and_start(struct store *store, struct buf *why)
 {
@@ -438,6 +495,11 @@ static int recover_and_start(struct store *store, struct buf *why)
 			   store->config->spool, err_sentence(r));
 		return r;
 	}
+	if (!store->priv->is_check) {
+		r = open_epoch(store, why);
+		if (r < 0)
+			return r;
+	}
 	/* a check sends nothing, but what it replayed is kept for sending */
 	r = oplog_start(store->priv->oplog, store->priv->is_check ? NULL : store->transfer);
 	if (r < 0 || store->priv->is_check)
@@ -454,7 +516,8 @@ static int recover_and_start(struct store *store, struct buf *why)
 	r = converge_start(store, &store->priv->converge);
 	if (r < 0)
 		return r;
-	return reclaim_start(store->index, store->sequencer, store->inodes, &store->priv->reclaim);
+	r = reclaim_start(store->index, store->sequencer, store->inodes, &store->priv->reclaim);
+	return r < 0 ? r : epoch_start(store->priv->epoch);
 }
 
 static int load_policies(struct store *store)
@@ -504,8 +567,8 @@ static int open_parts(struct store *store, uint64_t lock_wait_ms, struct buf *wh
 	return r;
 }
 
-static int open_store(struct config *config, uint64_t lock_wait_ms, bool is_check, struct buf *why,
-		      struct store **out)
+static int open_store(struct config *config, uint64_t lock_wait_ms, bool is_check, bool takes_over,
+		      struct buf *why, struct store **out)
 {
 	struct store *store = mem_alloc(sizeof(*store));
 	struct store_private *priv = mem_alloc(sizeof(*priv));
@@ -521,6 +584,7 @@ static int open_store(struct config *config, uint64_t lock_wait_ms, bool is_chec
 	priv->lock_fd = -1;
 	priv->writer_epoch = 1;
 	priv->is_check = is_check;
+	priv->takes_over = takes_over;
 	store->priv = priv;
 	store->config = config;
 	r = open_parts(store, lock_wait_ms, why);
@@ -535,15 +599,16 @@ static int open_store(struct config *config, uint64_t lock_wait_ms, bool is_chec
 	return 0;
 }
 
-int store_open(struct config *config, uint64_t lock_wait_ms, struct buf *why, struct store **out)
+int store_open(struct config *config, uint64_t lock_wait_ms, bool takes_over, struct buf *why,
+	       struct store **out)
 {
-	return open_store(config, lock_wait_ms, false, why, out);
+	return open_store(config, lock_wait_ms, false, takes_over, why, out);
 }
 
 int store_open_for_check(struct config *config, uint64_t lock_wait_ms, struct buf *why,
 			 struct store **out)
 {
-	return open_store(config, lock_wait_ms, true, why, out);
+	return open_store(config, lock_wait_ms, true, false, why, out);
 }
 
 int store_close(struct store *store)
@@ -554,6 +619,7 @@ int store_close(struct store *store)
 	if (!store)
 		return 0;
 	priv = store->priv;
+	epoch_stop(priv->epoch);
 	converge_stop(priv->converge);
 	rewrite_stop(priv->rewrite);
 	if (store->writer)
@@ -588,6 +654,7 @@ int store_close(struct store *store)
 	policies_free(priv->policies);
 	inode_table_free(store->inodes);
 	oplog_free(priv->oplog);
+	epoch_free(priv->epoch);
 	if (store->index)
 		index_close(store->index);
 	chunker_free(priv->chunker);

@@ -61,10 +61,17 @@ const struct config_checks *store_mount_checks(void);
 /*
  * store_open - takes ownership of config on success.  -EBUSY: another mount holds it;
  * -EKEYREJECTED: wrong passphrase; others as the parts say; `why` is one line for the user.
- * lock_wait_ms: how long to wait for a daemon that is ending.
+ * lock_wait_ms: how long to wait for a daemon that is ending.  takes_over: write without the majority
+ * of the providers, if no other machine is seen to write.
  */
-int store_open(struct config *config, uint64_t lock_wait_ms, struct buf *why,
+int store_open(struct config *config, uint64_t lock_wait_ms, bool takes_over, struct buf *why,
 	       struct store **out);
+/*
+ * Whether this machine may write (store/epoch.h); until it may, and when it no longer may, changes
+ * are refused with -EROFS and nothing is sent to or deleted at providers.  why: one line, may be NULL.
+ */
+bool store_may_write(struct store *store, char why[240]);
+uint64_t store_writer_epoch(const struct store *store);
 /*
  * store_open_for_check - the same for fsck: replays the journal and recovers the spool, as any mount
  * would, but starts no copies, deletions or reclaiming.

@@ -137,6 +137,8 @@ static int ship_first(const struct config *config, struct keyring *keyring, stru
 	}
 	if (r == 0)
 		r = oplog_make_first(oplog, backends, count, why);
+	if (r == 0)
+		r = epoch_claim_first(config->home, keyring, backends, count, why);
 	while (count > 0)
 		backend_close(backends[--count]);
 	oplog_free(oplog);

@@ -36,7 +36,11 @@ static void gc_ask(void *ctx, unsigned i, struct waiter *waiter)
 {
 	struct store *store = ctx;
 
-	transfer_ask(store->transfer, i, waiter);
+	/* before anything is deleted: does nobody else write by now? */
+	if (i == 0 && epoch_look(store->priv->epoch) < 0)
+		waiter->done(waiter, -EROFS);
+	else
+		transfer_ask(store->transfer, i, waiter);
 }
 
 static void gc_forget(void *ctx, uint64_t shard_no, struct waiter *waiter)
@@ -97,7 +101,11 @@ int store_start_gc(struct store *store)
 		.ctx = store,
 	};
 
-	return gc_start(&settings, &store->priv->gc);
+	int r = gc_start(&settings, &store->priv->gc);
+
+	if (r == 0 && !store_may_write(store, NULL))
+		gc_freeze(store->priv->gc, true);
+	return r;
 }
 
 int store_reclaim(struct store *store, struct gc_report *out)

@@ -8,6 +8,7 @@
 #include "store/ack.h"
 #include "store/cache.h"
 #include "store/converge.h"
+#include "store/epoch.h"
 #include "store/gc.h"
 #include "store/keys.h"
 #include "store/oplog.h"
@@ -31,6 +32,8 @@ struct store_private {
 	struct converge *converge; /* NULL in fsck */
 	struct rewrite *rewrite;
 	struct oplog *oplog;
+	struct epoch *epoch;   /* NULL in fsck */
+	bool takes_over;
 	struct scrub *scrub; /* NULL in fsck */
 	struct ack *ack;
 	uint64_t writer_epoch;

@@ -3,6 +3,7 @@
  * Whatever lies under index/: names that are read are printed again, bodies are walked within their
  * bytes and to an end.  The first byte says what the rest is.
  */
+#include "store/epoch.h"
 #include "store/oplog_format.h"
 #include "util/mem.h"
 
@@ -58,6 +59,17 @@ static void read_root(struct bytes body)
 	must(oplog_root_write(&root, &again) == 0 && again.len == body.len);
 }
 
+static void read_claim(struct bytes body)
+{
+	struct epoch_claim claim;
+	AUTO(buf) again = BUF_INIT;
+
+	if (epoch_claim_read(body, &claim) < 0)
+		return;
+	must(epoch_claim_write(&claim, &again) == 0 && again.len == body.len &&
+	     memcmp(again.ptr, body.ptr, body.len) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct bytes rest;
@@ -65,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	if (len == 0 || len > MIB)
 		return 0;
 	rest = bytes_of(data + 1, len - 1);
-	switch (data[0] % 3) {
+	switch (data[0] % 4) {
 	case 0:
 		read_name(rest);
 		break;
@@ -74,6 +86,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		break;
 	case 2:
 		read_root(rest);
+		break;
+	case 3:
+		read_claim(rest);
 		break;
 	}
 	return 0;

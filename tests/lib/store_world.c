@@ -50,7 +50,7 @@ static void open_store(struct store_world *world)
 
 	cr_assert(config);
 	load_config(config);
-	must(store_open(config, 0, &why, &world->store), &why);
+	must(store_open(config, 0, false, &why, &world->store), &why);
 	must(index_reader_open(world->store->index, &world->reader), NULL);
 	must(names_load(world->store, world->reader, INO_ROOT, &world->root), NULL);
 }

@@ -164,7 +164,7 @@ UNIT_TESTS += bin/unit/oplog
 bin_unit_oplog_SOURCES = tests/unit/store_oplog.c
 bin_unit_oplog_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_oplog_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
-EXTRA_DIST += tests/golden/oplog-segment-1 tests/golden/oplog-root-1
+EXTRA_DIST += tests/golden/oplog-segment-1 tests/golden/oplog-root-1 tests/golden/epoch-claim-1
 
 FUZZ_TESTS += bin/fuzz/oplog
 bin_fuzz_oplog_SOURCES = tests/fuzz/oplog_fuzz.c $(FUZZ_MAIN)

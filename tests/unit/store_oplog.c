@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bytes of the oplog: names, what is sealed and what is refused, and the golden objects. */
+#include "store/epoch.h"
 #include "store/oplog_format.h"
 
 #include "util/mem.h"
@@ -232,4 +233,59 @@ Test(oplog_format, the_golden_objects_open_and_say_what_was_put_in)
 	cr_assert_eq(oplog_root_read(buf_bytes(&body), &root), 0);
 	cr_assert(root.txn == 9 && root.chain_seq == 7 && root.part_count == 2 &&
 		  root.parts[1].len == 100 && root.highest.provider_no == 15);
+}
+
+/* ---- claims of a writer epoch ---- */
+
+static const struct epoch_claim sample = {.epoch = 7, .machine = {1, 2, 3, 250}, .generation = 99,
+					  .made_sec = -5, .is_take_over = true, .host = "vault"};
+
+static void check_claim(const struct epoch_claim *claim)
+{
+	cr_assert_eq(claim->epoch, 7);
+	cr_assert_arr_eq(claim->machine, sample.machine, sizeof(sample.machine));
+	cr_assert(claim->generation == 99 && claim->made_sec == -5 && claim->is_take_over);
+	cr_assert_str_eq(claim->host, "vault");
+}
+
+Test(oplog_format, a_claim_opens_under_its_own_number_alone)
+{
+	AUTO(buf) object = BUF_INIT;
+	struct epoch_claim claim;
+
+	cr_assert_eq(epoch_claim_seal(keyring, &sample, &object), 0);
+	cr_assert_leq(object.len, EPOCH_CLAIM_BYTES_MAX);
+	cr_assert_eq(epoch_claim_open(keyring, 7, buf_bytes(&object), &claim), 0);
+	check_claim(&claim);
+	cr_assert_eq(epoch_claim_open(keyring, 8, buf_bytes(&object), &claim), -EBADMSG);
+	for (size_t at = 0; at < object.len; at++) {
+		object.ptr[at] ^= 1;
+		cr_assert_lt(epoch_claim_open(keyring, 7, buf_bytes(&object), &claim), 0, "byte %zu", at);
+		object.ptr[at] ^= 1;
+	}
+	for (size_t len = 0; len < object.len; len++)
+		cr_assert_lt(epoch_claim_open(keyring, 7, bytes_of(object.ptr, len), &claim), 0);
+}
+
+Test(oplog_format, keys_of_claims_are_told_from_others)
+{
+	static const char *const bad[] = {"index/epoch-", "index/epoch-0000001", "index/epoch-00000000",
+					  "index/epoch-0000000g", "index/epoch-000000011", "epoch-00000001",
+					  "index/epoch-0000000A"};
+	uint32_t epoch;
+
+	cr_assert_eq(epoch_key_parse("index/epoch-0000001f", &epoch), 0);
+	cr_assert_eq(epoch, 0x1f);
+	for (size_t i = 0; i < ARRAY_COUNT(bad); i++)
+		cr_assert_eq(epoch_key_parse(bad[i], &epoch), -EINVAL, "%s", bad[i]);
+}
+
+Test(oplog_format, the_golden_claim_opens)
+{
+	AUTO(buf) object = BUF_INIT;
+	struct epoch_claim claim;
+
+	read_golden("epoch-claim-1", &object);
+	cr_assert_eq(epoch_claim_open(keyring, 7, buf_bytes(&object), &claim), 0);
+	check_claim(&claim);
 }
