@@ -236,8 +236,25 @@ int index_apply(struct index *index, struct record *const *records, size_t count
 int index_checkpoint(struct index *index);
 
 /*
+ * Kinds of damage that index_prove tells apart, i = 0 .. ; NULL behind the last.
+ * follows: it follows from other rows, so index_repair makes it right.
+ */
+struct index_kind {
+	const char *name, *means;
+	bool follows;
+};
+const struct index_kind *index_kind(size_t i);
+/*
+ * index_repair - recomputes everything in the index file at path that follows from other rows, in
+ * one transaction; done(ctx, kind, rows) for each kind of which there was some.  Right only when
+ * index_prove finds nothing of other kinds.  Nobody has the index open.  -EIO, -ENOSPC, -EUCLEAN,
+ * ...: nothing has changed.  May be killed, and repeated, at any time.
+ */
+int index_repair(const char *path, void (*done)(void *ctx, const char *kind, uint64_t rows),
+		 void *ctx);
+/*
  * Offline proof for fsck of what schema.sql calls invariants: calls found(ctx, text) for each
- * violation (at most 100 of a kind); *violations counts all.  As of the last applied record.
+ * violation, as "kind: sentence" (at most 100 of a kind); *violations counts all.  As of the last applied record.
  */
 int index_prove(struct index *index, struct index_reader *reader,
 		void (*found)(void *ctx, const char *text), void *ctx, uint64_t *violations);
