@@ -23,6 +23,12 @@ lib_store_a_SOURCES = \
 	src/store/epoch.c \
 	src/store/epoch.h \
 	src/store/fetch.c \
+	src/store/fsck.c \
+	src/store/fsck.h \
+	src/store/fsck_local.c \
+	src/store/fsck_private.h \
+	src/store/fsck_providers.c \
+	src/store/fsck_repair.c \
 	src/store/gc.c \
 	src/store/gc.h \
 	src/store/gc_chunks.c \
