@@ -47,12 +47,14 @@ static const char *const purpose_labels[KEY_PURPOSE_COUNT] = {
 	[KEY_AUDIT] = "audit",
 	[KEY_MARKER] = "marker",
 	[KEY_LOG_NAME] = "log-name",
+	[KEY_CLAIM] = "claim",
 };
 
 /* Their keys come from the root key, so that no rotation changes them. */
 static const bool is_for_ever[KEY_PURPOSE_COUNT] = {
 	[KEY_CHUNK_NAME] = true, [KEY_CHUNKER] = true,	[KEY_AUDIT] = true,
 	[KEY_MARKER] = true,	 [KEY_LOG_NAME] = true,
+	[KEY_CLAIM] = true,
 };
 
 struct master {

@@ -44,6 +44,7 @@ enum key_purpose {
 	KEY_AUDIT,         /* mac: chain of the audit log.  No salt.  For ever */
 	KEY_MARKER,        /* mac: marker of a provider directory.  No salt.  For ever */
 	KEY_LOG_NAME,      /* mac: path_hash in logs.  No salt.  For ever */
+	KEY_CLAIM,         /* aead: claims of writer epochs.  Salt: 32 random bytes.  For ever */
 	KEY_PURPOSE_COUNT
 };
 

@@ -156,8 +156,12 @@ static int header_read(struct bytes object, struct header *out)
 static int derive(struct keyring *keyring, const struct oplog_name *name,
 		  const struct header *header, struct aead_key *key)
 {
-	return keyring_derive_aead(keyring, header->key_epoch,
-				   name->kind == OPLOG_SEGMENT ? KEY_OPLOG : KEY_SNAPSHOT,
+	static const enum key_purpose purposes[] = {[OPLOG_SEGMENT] = KEY_OPLOG,
+						    [OPLOG_PART] = KEY_SNAPSHOT,
+						    [OPLOG_ROOT] = KEY_SNAPSHOT,
+						    [OPLOG_CLAIM] = KEY_CLAIM};
+
+	return keyring_derive_aead(keyring, header->key_epoch, purposes[name->kind],
 				   bytes_of(header->salt, SALT_BYTES), key);
 }
 
@@ -170,6 +174,16 @@ static int aad_make(const struct oplog_name *name, const uint8_t head[OPLOG_HEAD
 		return (int)OPLOG_HEADER_BYTES;
 	memcpy(aad + OPLOG_HEADER_BYTES, name->id, 16);
 	return (int)OPLOG_HEADER_BYTES + 16;
+}
+
+/* A claim is in no chain, and outlives key epochs. */
+static int hash_of(struct keyring *keyring, const struct oplog_name *name, struct bytes object,
+		   struct digest *hash)
+{
+	if (name->kind != OPLOG_CLAIM)
+		return oplog_hash(keyring, object, hash);
+	*hash = (struct digest){{0}};
+	return 0;
 }
 
 int oplog_hash(struct keyring *keyring, struct bytes object, struct digest *hash)
@@ -221,7 +235,8 @@ int oplog_seal(struct keyring *keyring, struct aead_ctx *ctx, struct oplog_name 
 {
 	AUTO(buf) plain = BUF_INIT;
 	uint8_t head[OPLOG_HEADER_BYTES], aad[OPLOG_HEADER_BYTES + 16];
-	struct header header = {.key_epoch = keyring_current_epoch(keyring)};
+	struct header header = {
+		.key_epoch = name->kind == OPLOG_CLAIM ? 0 : keyring_current_epoch(keyring)};
 	struct aead_key key;
 	size_t begin = out->len, aad_len;
 	int r;
@@ -242,7 +257,7 @@ int oplog_seal(struct keyring *keyring, struct aead_ctx *ctx, struct oplog_name 
 		r = aead_seal_buf(ctx, &key, 0, bytes_of(aad, aad_len), buf_bytes(&plain), out);
 	mem_wipe(&key, sizeof(key));
 	if (r == 0)
-		r = oplog_hash(keyring, bytes_of(out->ptr + begin, out->len - begin), hash);
+		r = hash_of(keyring, name, bytes_of(out->ptr + begin, out->len - begin), hash);
 	if (r < 0)
 		out->len = begin;
 	else if (name->kind == OPLOG_SEGMENT)
@@ -291,7 +306,7 @@ int oplog_open_object(struct keyring *keyring, struct aead_ctx *ctx, const struc
 	header_write(name, keyring_fs_id(keyring), &header, head);
 	if (memcmp(head, object.ptr, sizeof(head)) != 0)
 		return -EBADMSG;
-	r = oplog_hash(keyring, object, &found);
+	r = hash_of(keyring, name, object, &found);
 	if (r == 0 && name->kind == OPLOG_SEGMENT && memcmp(found.b, name->id, 16) != 0)
 		r = -EBADMSG;
 	if (r == 0)

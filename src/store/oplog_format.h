@@ -37,7 +37,8 @@ enum oplog_kind {
 	OPLOG_SEGMENT = 1,
 	OPLOG_PART = 2,
 	OPLOG_ROOT = 3,
-	OPLOG_CLAIM = 4, /* of a writer epoch (store/epoch.h); its name is not parsed here */
+	OPLOG_CLAIM = 4, /* of a writer epoch (store/epoch.h): its name is not parsed here, it has no
+			  * hash (zeros), and its key is none of a key epoch (0 in the header) */
 };
 
 /* What a name says; the header says the same. */

@@ -332,7 +332,7 @@ Test(crypto_keyring, an_epoch_is_added_only_to_the_state_that_the_keyring_knows)
 Test(crypto_keyring, names_and_boundaries_outlive_a_rotation)
 {
 	static const enum key_purpose kept[] = {KEY_CHUNK_NAME, KEY_CHUNKER, KEY_AUDIT, KEY_MARKER,
-						KEY_LOG_NAME};
+						KEY_LOG_NAME, KEY_CLAIM};
 	uint8_t before[ARRAY_COUNT(kept)][32], after[32], sealed_before[32];
 	struct keyring *keyring;
 	struct superblock seen;
