@@ -8,8 +8,8 @@
  * synced anyway; not after each fsync, for a transaction costs more than its
  * rows.  A round first has everything synced, then applies up to there.
  *
- * Checkpoints come after CHECKPOINT_BYTES of records, or when nothing has
- * happened for a commit interval.  Only they move index_durable_seq, which says
+ * Checkpoints come after CHECKPOINT_BYTES of records, when nothing has happened
+ * for a commit interval, or when somebody wants one.  Only they move index_durable_seq, which says
  * what journal files may go.
  */
 #include "store/sequencer_private.h"
@@ -55,9 +55,12 @@ void applier_checkpoint(struct sequencer *s)
 static void checkpoint_locked(struct sequencer *s)
 {
 	s->since_checkpoint = 0;
+	s->is_checkpoint_wanted = false;
 	lock_drop(&s->lock);
 	applier_checkpoint(s);
 	lock_take(&s->lock);
+	s->checkpoints++;
+	cond_wake_all(&s->applied_moved);
 }
 
 /* ---- applying ---- */
@@ -209,7 +212,9 @@ void *applier_run(void *arg)
 		uint64_t waited_ms = clock_mono_ms() - s->pending_since_ms;
 
 		s->is_applier_kicked = false;
-		if (!is_due_locked(s, waited_ms))
+		if (s->is_checkpoint_wanted)
+			checkpoint_locked(s);
+		else if (!is_due_locked(s, waited_ms))
 			rest_locked(s, waited_ms);
 		else if (apply_round_locked(s) < 0 && !s->is_ending)
 			sequencer_pause_locked(s, &s->wake_applier);
@@ -249,6 +254,24 @@ int sequencer_wait_applied(struct sequencer *s, uint64_t seq)
 
 	assert(seq <= s->last);
 	return applier_wait_locked(s, seq, false);
+}
+
+int sequencer_wait_checkpoint(struct sequencer *s)
+{
+	uint64_t seen;
+	int r;
+	LOCK_SCOPE(&s->lock);
+
+	r = applier_wait_locked(s, s->last, false);
+	seen = s->checkpoints;
+	s->is_checkpoint_wanted = true;
+	applier_kick_locked(s);
+	while (r == 0 && s->checkpoints == seen) {
+		if (s->is_ending)
+			return -ECANCELED;
+		cond_wait(&s->applied_moved, &s->lock);
+	}
+	return r;
 }
 
 void sequencer_when_applied(struct sequencer *s, uint64_t seq, struct waiter *waiter)

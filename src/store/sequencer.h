@@ -114,5 +114,10 @@ void sequencer_when_applied(struct sequencer *sequencer, uint64_t seq, struct wa
 int sequencer_wait_written(struct sequencer *sequencer, uint64_t seq);
 int sequencer_wait_synced(struct sequencer *sequencer, uint64_t seq);
 int sequencer_wait_applied(struct sequencer *sequencer, uint64_t seq);
+/*
+ * Everything submitted so far is applied, and a checkpoint was tried after that: files of the journal
+ * that nothing needs any more are gone.  For threads that may wait.
+ */
+int sequencer_wait_checkpoint(struct sequencer *sequencer);
 
 #endif

@@ -58,6 +58,8 @@ struct sequencer {
 
 	/* applying */
 	bool is_apply_wanted;
+	bool is_checkpoint_wanted;
+	uint64_t checkpoints; /* done since the start */
 	bool is_applier_kicked; /* was woken because of the backlog, has not looked yet */
 	int apply_error;
 	uint64_t apply_failures;

@@ -285,8 +285,8 @@ static int renew(struct look *look)
 		return r;
 	oplog_renew(look->store->priv->oplog);
 	settle(look);
-	/* one more record: files of the journal are dropped when one is applied */
-	r = note_epoch(look->store, keyring_current_epoch(look->store->keyring));
+	/* what was sent needs no journal any more */
+	r = sequencer_wait_checkpoint(look->store->sequencer);
 	return r < 0 ? r : HOOK("key-renew-after");
 }
 

@@ -451,6 +451,28 @@ Test(sequencer, applied_journal_files_go_once_the_index_is_durable)
 	cr_assert_leq(journal_world_files(&world, names, 64), 2);
 }
 
+Test(sequencer, a_checkpoint_that_is_asked_for_drops_what_is_applied)
+{
+	char names[64][64];
+
+	world.settings.file_bytes_max = MIB;
+	settings.commit_interval_ms = 3600 * 1000; /* nothing happens by itself */
+	start(1);
+	for (unsigned round = 0; round < 4; round++) {
+		for (unsigned i = 0; i < 20; i++) {
+			uint64_t number;
+
+			cr_assert_eq(sequencer_submit(seq, tagged_record(0, 1, 50000), &number), 0);
+		}
+		cr_assert_eq(sequencer_wait_synced(seq, sequencer_last_seq(seq)), 0);
+	}
+	cr_assert_eq(sequencer_wait_checkpoint(seq), 0);
+	cr_assert_eq(index_.checkpoints, 1);
+	cr_assert_leq(journal_world_files(&world, names, 64), 2);
+	cr_assert_eq(sequencer_wait_checkpoint(seq), 0, "nothing new: it is tried all the same");
+	cr_assert_eq(index_.checkpoints, 2);
+}
+
 /* ---- failures ---- */
 
 Test(sequencer, a_failed_spool_sync_acknowledges_nothing_and_is_repeated)
