@@ -242,7 +242,9 @@ Test(scrub, cheap_pass_finds_what_is_missing_or_has_another_size, .timeout = 120
 	put_object(&world, key.s, bytes_of(object.ptr, object.len - 1), 2);
 	cr_assert_eq(run(&world, false, &report), 0);
 	cr_assert(report.missing == 1 && report.truncated == 1 && report.repaired == 2);
-	cr_assert_eq(report.ok, SHARDS * PROVIDERS - 2);
+	/* a copy that was acknowledged in the second of the listing is left to the next one */
+	cr_assert_eq(report.ok, report.copies - 2);
+	cr_assert_leq(report.copies, SHARDS * PROVIDERS);
 	cr_assert(are_all_good(&world));
 	world_release(&world);
 }
