@@ -10,7 +10,7 @@
  *
  * Checkpoints come after CHECKPOINT_BYTES of records, when nothing has happened
  * for a commit interval, or when somebody wants one.  Only they move index_durable_seq, which says
- * what journal files may go.
+ * what journal files may go; those that are not sent yet are looked at again.
  */
 #include "store/sequencer_private.h"
 
@@ -33,10 +33,21 @@ void applier_kick_locked(struct sequencer *s)
 
 /* ---- checkpoint ---- */
 
+/* Files that are applied for good and sent.  True: some wait for being sent. */
+static bool drop_files(struct sequencer *s)
+{
+	uint64_t durable = index_durable_seq(s->set.index);
+	uint64_t limit = s->set.drop_limit ? s->set.drop_limit(s->set.ctx) : UINT64_MAX;
+	int r = journal_drop(s->set.journal, MIN(limit, durable));
+
+	if (r < 0)
+		log_warn("journal-drop-failed", "error=%s next=\"tried again\"", err_name(r));
+	return r < 0 || limit < durable;
+}
+
 void applier_checkpoint(struct sequencer *s)
 {
 	int r = HOOK("index-checkpoint-before");
-	uint64_t limit;
 
 	if (r == 0)
 		r = index_checkpoint(s->set.index);
@@ -46,10 +57,7 @@ void applier_checkpoint(struct sequencer *s)
 		log_warn("index-checkpoint-failed", "error=%s next=\"tried again\"", err_name(r));
 		return;
 	}
-	limit = s->set.drop_limit ? s->set.drop_limit(s->set.ctx) : UINT64_MAX;
-	r = journal_drop(s->set.journal, MIN(limit, index_durable_seq(s->set.index)));
-	if (r < 0)
-		log_warn("journal-drop-failed", "error=%s next=\"tried again\"", err_name(r));
+	s->is_drop_owed = drop_files(s);
 }
 
 static void checkpoint_locked(struct sequencer *s)
@@ -194,8 +202,13 @@ static void rest_locked(struct sequencer *s, uint64_t waited_ms)
 {
 	if (s->last != s->applied) {
 		cond_wait_ms(&s->wake_applier, &s->lock, s->set.commit_interval_ms - waited_ms);
-	} else if (s->since_checkpoint == 0) {
+	} else if (s->since_checkpoint == 0 && !s->is_drop_owed) {
 		cond_wait(&s->wake_applier, &s->lock);
+	} else if (s->since_checkpoint == 0) {
+		cond_wait_ms(&s->wake_applier, &s->lock, s->set.commit_interval_ms);
+		lock_drop(&s->lock);
+		s->is_drop_owed = drop_files(s);
+		lock_take(&s->lock);
 	} else if (cond_wait_ms(&s->wake_applier, &s->lock, s->set.commit_interval_ms) ==
 			   -ETIMEDOUT &&
 		   s->last == s->applied && !s->is_ending) {

@@ -65,6 +65,7 @@ struct sequencer {
 	uint64_t apply_failures;
 	int last_apply_failure;
 	uint64_t since_checkpoint; /* bytes applied since the last checkpoint */
+	bool is_drop_owed; /* applier: journal files wait for being sent */
 	struct waiter *apply_waiters, *admit_waiters;
 	struct cond wake_applier;
 	struct cond applied_moved; /* a round ended, or a batch was applied */

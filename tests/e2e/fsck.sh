@@ -227,7 +227,7 @@ flip "$(file primary "$shard")" 5000
 judge copy-damaged left whole
 cp "$(file primary "$another")" "$(file primary "$shard")"
 judge copy-swapped left whole
-object=$(find "$FS/providers/primary" -path '*index/*' -type f ! -name superblock | sort | head -n 1)
+object=$(find "$FS/providers/primary" -path '*index/*' -name 'log-*' -o -path '*index/*' -name 'snap-*' | sort | head -n 1)
 flip "$object" 60
 judge provider-oplog-damaged left
 find "$FS/providers/primary" -path '*index/*' -type f ! -name superblock -delete

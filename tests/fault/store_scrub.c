@@ -468,7 +468,6 @@ Test(scrub_repair, is_not_starved_by_owed_copies_and_other_chores, .timeout = 12
 	struct keeper_chore chore = {"stuck", 9, 1, 1000, stuck, NULL};
 	struct scrub_world world;
 	struct copies_world *copies = &world.copies;
-	AUTO(buf) bytes = BUF_INIT;
 
 	cond_init(&stuck_cond);
 	world_init(&world, 0);
