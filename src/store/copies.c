@@ -305,6 +305,7 @@ static void change_effect(struct transfer *transfer, const struct copy_change *c
 int copies_flush(struct transfer *transfer, uint64_t now_ms)
 {
 	struct record *record;
+	bool is_repair_due = false;
 	uint64_t seq;
 	size_t count = transfer->change_count;
 	int r;
@@ -332,9 +333,15 @@ int copies_flush(struct transfer *transfer, uint64_t now_ms)
 		return r;
 	}
 	transfer->flush_at_ms = 0;
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
+		uint32_t state = transfer->changes[i].row.state;
+
+		is_repair_due |= state == COPY_MISSING || state == COPY_CORRUPT;
 		change_effect(transfer, &transfer->changes[i]);
+	}
 	transfer->change_count = 0;
+	if (is_repair_due) /* from now on the index shows it */
+		keeper_wake(transfer->keeper, transfer->chore_repair);
 	return 0;
 }
 
@@ -536,11 +543,8 @@ void copies_mark_one(struct transfer *transfer, uint64_t shard_no, uint32_t prov
 	}
 	change_add(transfer, shard ? &shard->row : &shard_row, provider_no, state, job,
 		   is_valid - was_valid);
-	if (!is_valid) {
-		if (copies_count_valid(&copies) <= 2)
-			transfer->is_repair_urgent = true;
-		keeper_wake(transfer->keeper, transfer->chore_repair);
-	}
+	if (!is_valid && copies_count_valid(&copies) <= 2)
+		transfer->is_repair_urgent = true;
 }
 
 void copies_mark(struct transfer *transfer, struct mark_msg *msg)
