@@ -241,10 +241,13 @@ Test(scrub, cheap_pass_finds_what_is_missing_or_has_another_size, .timeout = 120
 	get_object(&world, key.s, &object, 2);
 	put_object(&world, key.s, bytes_of(object.ptr, object.len - 1), 2);
 	cr_assert_eq(run(&world, false, &report), 0);
-	cr_assert(report.missing == 1 && report.truncated == 1 && report.repaired == 2);
-	/* a copy that was acknowledged in the second of the listing is left to the next one */
+	cr_assert(report.missing == 1 && report.truncated == 1 && report.repaired == 2,
+		  "missing %llu truncated %llu repaired %llu of %llu",
+		  (unsigned long long)report.missing, (unsigned long long)report.truncated,
+		  (unsigned long long)report.repaired, (unsigned long long)report.copies);
+	/* a copy that is repaired during the listing may be met in it once more, good by then */
 	cr_assert_eq(report.ok, report.copies - 2);
-	cr_assert_leq(report.copies, SHARDS * PROVIDERS);
+	cr_assert_geq(report.copies, SHARDS * PROVIDERS);
 	cr_assert(are_all_good(&world));
 	world_release(&world);
 }
