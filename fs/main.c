@@ -400,12 +400,30 @@ static int serve(struct run_settings *run, struct store *store, int signal_fd)
 	return 0;
 }
 
+static void audit_mount(const struct run_settings *run, struct store *store, const char *kind,
+			const char *result)
+{
+	AUTO(buf) what = BUF_INIT;
+	char machine[65] = "";
+	struct audit_event event = {
+		.kind = kind,
+		.result = result,
+		.who = audit_who(getuid(), getgid(), (uint32_t)getpid()),
+	};
+
+	gethostname(machine, sizeof(machine) - 1);
+	buf_printf(&what, "%s at %s on %s", kind, run->mount_point, machine);
+	event.what = buf_str(&what) ? buf_str(&what) : kind;
+	store_audit(store, &event); /* on failure it is counted and logged there */
+}
+
 static int run_store(struct run_settings *run, int signal_fd)
 {
 	struct config *config = mem_alloc(sizeof(*config));
 	struct store *store;
 	AUTO(buf) why = BUF_INIT;
 	bool is_mounted = false;
+	char result[24];
 	int r, code;
 
 	if (!config)
@@ -432,7 +450,10 @@ static int run_store(struct run_settings *run, int signal_fd)
 		complain("%s", why.len ? buf_str(&why) : err_sentence(r));
 		return r == -EKEYREJECTED || r == -ENOKEY ? EXIT_KEYS : EXIT_FAILED;
 	}
+	audit_mount(run, store, "mount", "ok");
 	code = serve(run, store, signal_fd);
+	snprintf(result, sizeof(result), code ? "exit %d" : "ok", code);
+	audit_mount(run, store, "unmount", result);
 	r = store_close(store);
 	if (r < 0) {
 		log_error("close-failed", "error=%s", err_name(r));

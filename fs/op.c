@@ -88,6 +88,7 @@ struct op *op_begin(fuse_req_t req, op_run *run)
 	op->pool = session->meta;
 	op->uid = ctx->uid;
 	op->gid = ctx->gid;
+	op->pid = (uint32_t)ctx->pid;
 	op->umask = ctx->umask;
 	op->is_priv_killed = session_request_kills_priv();
 	list_init(&op->link);

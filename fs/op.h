@@ -49,7 +49,7 @@ struct op {
 	bool moves_times;    /* WRITE: mtime and ctime are ours to move */
 	bool is_slow;	     /* may wait for the kernel, or for long: never on a loop */
 
-	uint32_t uid, gid, umask;
+	uint32_t uid, gid, pid, umask;
 	struct inode *inode, *inode2; /* referenced, or NULL */
 	struct handle *handle;	      /* new one, not yet given to the kernel */
 	struct buf value;	      /* owned: xattr value, symlink target, ioctl data */

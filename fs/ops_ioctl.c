@@ -137,7 +137,7 @@ static int run_control(struct op *op, struct index_reader *reader)
 	(void)reader;
 	if (op->value.len != sizeof(*msg) || op->len < sizeof(*msg))
 		return -EINVAL;
-	r = ctl_handle(op->session->ctl, op->inode, op->uid, msg);
+	r = ctl_handle(op->session->ctl, op->inode, op->uid, op->gid, op->pid, msg);
 	if (r < 0)
 		return r;
 	reply_ioctl(op, 0, msg, sizeof(*msg));

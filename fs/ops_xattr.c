@@ -6,6 +6,7 @@
 #include "fs/ops.h"
 #include "fs/reply.h"
 #include "store/vxattr.h"
+#include "util/err.h"
 #include "util/log.h"
 
 #include <errno.h>
@@ -71,6 +72,22 @@ void ops_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	op_go(op, op_hold(op, ino));
 }
 
+static void audit_virtual(struct op *op, int error)
+{
+	AUTO(buf) what = BUF_INIT;
+	struct audit_event event = {
+		.kind = "xattr",
+		.result = error < 0 ? err_name(error) : "ok",
+		.who = audit_who(op->uid, op->gid, op->pid),
+	};
+
+	buf_printf(&what, "set inode %llu %.*s=%.*s", (unsigned long long)op->inode->row.ino,
+		   (int)op->name.len, (const char *)op->name.ptr, (int)op->value.len,
+		   op->value.len ? (const char *)op->value.ptr : "");
+	event.what = buf_str(&what) ? buf_str(&what) : "set";
+	store_audit(op->session->store, &event); /* on failure it is counted and logged there */
+}
+
 static int set_virtual(struct op *op, struct index_reader *reader)
 {
 	AUTO(buf) why = BUF_INIT;
@@ -78,10 +95,13 @@ static int set_virtual(struct op *op, struct index_reader *reader)
 
 	if (!reader)
 		return -EAGAIN;
-	if (op->uid != 0 && op->uid != op->session->root->row.uid)
+	if (op->uid != 0 && op->uid != op->session->root->row.uid) {
+		audit_virtual(op, -EPERM);
 		return -EPERM; /* like shardctl: the owner of the mount, or root */
+	}
 	r = vxattr_set(op->session->store, reader, op->inode, op->name, buf_bytes(&op->value),
 		       &why);
+	audit_virtual(op, r);
 	if (r < 0 && why.len > 0)
 		log_warn("xattr-refused", "inode=%llu reason=" LOG_Q,
 			 (unsigned long long)op->inode->row.ino, buf_str(&why));

@@ -30,6 +30,7 @@ struct ctl_job {
 	struct list link; /* ctl->jobs, oldest first; ctl's lock, as all below */
 	uint64_t no;
 	uint32_t uid;
+	struct audit_who who; /* the program that asked */
 	struct inode *inode;
 	const struct ctl_verb *verb;
 	json_t *args;
@@ -118,6 +119,46 @@ static void put_common_keys(struct ctl_call *call)
 	json_object_set_new(call->answer, "ok", json_true());
 }
 
+/* Numbers, switches and a few names: never a text that may be a secret. */
+static json_t *open_args(const json_t *args)
+{
+	static const char *const open_texts[] = {"policy", "provider", "name", "verb"};
+	json_t *out = json_object();
+	const char *key;
+	json_t *value;
+
+	json_object_foreach((json_t *)args, key, value) {
+		bool is_open = json_is_number(value) || json_is_boolean(value);
+
+		for (size_t i = 0; i < ARRAY_COUNT(open_texts); i++)
+			is_open = is_open || strcmp(key, open_texts[i]) == 0;
+		if (is_open)
+			json_object_set(out, key, value);
+	}
+	return out;
+}
+
+static void audit_job(struct ctl *ctl, struct ctl_job *job, enum ctl_exit code)
+{
+	struct audit_event event = {.kind = "command", .what = job->verb->name, .who = job->who};
+	json_t *details;
+	char result[24];
+	char *text;
+
+	if (job->verb->kind != CTL_ACTION && code != CTL_DENIED)
+		return;
+	details = open_args(job->args);
+	json_object_set_new(details, "inode", json_integer((json_int_t)job->inode->row.ino));
+	text = json_dumps(details, JSON_COMPACT);
+	json_decref(details);
+	snprintf(result, sizeof(result), code == CTL_DENIED ? "denied" : code ? "exit %u" : "ok",
+		 (unsigned)code);
+	event.details = text;
+	event.result = result;
+	store_audit(ctl->store, &event); /* on failure it is counted and logged there */
+	ctl_free_text(text);
+}
+
 static void run_job(struct ctl *ctl, struct ctl_job *job, struct index_reader *reader)
 {
 	struct ctl_call call = {
@@ -146,6 +187,7 @@ static void run_job(struct ctl *ctl, struct ctl_job *job, struct index_reader *r
 		else
 			code = job->verb->run(&call);
 	}
+	audit_job(ctl, job, code);
 	inode_unref(ctl->store->inodes, job->inode, 1);
 	lock_take(&ctl->lock);
 	job->inode = NULL;
@@ -222,8 +264,10 @@ static void make_room_locked(struct ctl *ctl)
 	}
 }
 
-static int submit(struct ctl *ctl, struct inode *inode, uint32_t uid, struct shardfs_ctl *msg)
+static int submit(struct ctl *ctl, struct inode *inode, const struct audit_who *who,
+		  struct shardfs_ctl *msg)
 {
+	uint32_t uid = who->uid;
 	const char *name;
 	struct ctl_job *job;
 	json_t *args;
@@ -243,6 +287,7 @@ static int submit(struct ctl *ctl, struct inode *inode, uint32_t uid, struct sha
 	job->verb = ctl_find_verb(name);
 	job->args = args;
 	job->uid = uid;
+	job->who = *who;
 	job->state = SHARDFS_CTL_RUNNING;
 	job->is_queued = true;
 	LOCK_SCOPE(&ctl->lock);
@@ -320,13 +365,17 @@ static int cancel_job(struct ctl *ctl, uint32_t uid, struct shardfs_ctl *msg)
 	return 0;
 }
 
-int ctl_handle(struct ctl *ctl, struct inode *inode, uint32_t uid, struct shardfs_ctl *msg)
+int ctl_handle(struct ctl *ctl, struct inode *inode, uint32_t uid, uint32_t gid, uint32_t pid,
+	       struct shardfs_ctl *msg)
 {
+	struct audit_who who;
+
 	if (msg->version != SHARDFS_CTL_VERSION)
 		return -EPROTONOSUPPORT;
 	switch (msg->op) {
 	case SHARDFS_CTL_SUBMIT:
-		return submit(ctl, inode, uid, msg);
+		who = audit_who(uid, gid, pid);
+		return submit(ctl, inode, &who, msg);
 	case SHARDFS_CTL_POLL:
 		return poll_job(ctl, uid, msg);
 	case SHARDFS_CTL_CANCEL:

@@ -24,11 +24,12 @@ void ctl_close(struct ctl *ctl); /* cancels jobs, waits for them; accepts NULL *
 /*
  * ctl_handle - one ioctl.  Never waits: jobs run on threads of their own.
  * @inode: that the ioctl was issued on; referenced by the job while it runs.
- * @uid:   of the caller.
+ * @uid, @gid, @pid: of the caller; actions and what was denied go to the audit log with them.
  * @msg:   request and answer.
  * 0, or the errors of shardfs_ioctl.h; -ENOMEM.
  */
-int ctl_handle(struct ctl *ctl, struct inode *inode, uint32_t uid, struct shardfs_ctl *msg);
+int ctl_handle(struct ctl *ctl, struct inode *inode, uint32_t uid, uint32_t gid, uint32_t pid,
+	       struct shardfs_ctl *msg);
 
 /* Exit codes of verbs: section A of the operators' contract, one table for the whole tool. */
 enum ctl_exit {

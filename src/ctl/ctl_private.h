@@ -7,7 +7,8 @@
 #include "ctl/ctl.h"
 
 /* The tables of verbs; each ends with a NULL name. */
-extern const struct ctl_verb ctl_verbs_base[], ctl_verbs_key[], ctl_verbs_scrub[];
+extern const struct ctl_verb ctl_verbs_base[], ctl_verbs_audit[], ctl_verbs_key[],
+	ctl_verbs_scrub[];
 
 static inline json_t *ctl_number(uint64_t v)
 {

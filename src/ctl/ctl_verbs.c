@@ -550,7 +550,7 @@ const struct ctl_verb ctl_verbs_base[] = {
 
 const struct ctl_verb *ctl_find_verb(const char *name)
 {
-	static const struct ctl_verb *const tables[] = {ctl_verbs_base, ctl_verbs_key,
+	static const struct ctl_verb *const tables[] = {ctl_verbs_base, ctl_verbs_audit, ctl_verbs_key,
 							ctl_verbs_scrub};
 
 	for (size_t i = 0; i < ARRAY_COUNT(tables); i++)

@@ -9,6 +9,7 @@ lib_ctl_a_SOURCES = \
 	src/ctl/ctl_private.h \
 	src/ctl/ctl_verbs.c \
 	src/ctl/shardfs_ioctl.h \
+	src/ctl/verbs_audit.c \
 	src/ctl/verbs_key.c \
 	src/ctl/verbs_scrub.c
 include_HEADERS += src/ctl/shardfs_ioctl.h

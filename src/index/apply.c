@@ -948,6 +948,11 @@ static int apply_snapshot_del(struct apply *apply, const struct change *change)
 	return r < 0 ? r : apply->conn->ops->prune_history(apply->conn, free_old_extent, apply);
 }
 
+static int apply_audit_put(struct apply *apply, const struct change *change)
+{
+	return apply->conn->ops->put_audit(apply->conn, &change->u.audit);
+}
+
 /* ---- batches ---- */
 
 static int (*const handlers[CHANGE_TYPE_COUNT])(struct apply *apply,
@@ -975,6 +980,7 @@ static int (*const handlers[CHANGE_TYPE_COUNT])(struct apply *apply,
 	[CHANGE_SETTING_PUT] = apply_setting_put,
 	[CHANGE_SNAPSHOT_PUT] = apply_snapshot_put,
 	[CHANGE_SNAPSHOT_DEL] = apply_snapshot_del,
+	[CHANGE_AUDIT_PUT] = apply_audit_put,
 };
 
 static int flush_rows(struct apply *apply)

@@ -120,6 +120,10 @@ struct engine_ops {
 	int (*list_orphans)(struct engine_conn *conn, uint64_t after, size_t count_max,
 			    uint64_t *inos, size_t *count);
 	int (*list_snapshots)(struct engine_conn *conn, struct snapshot_list *out);
+	/* See index_list_audit and index_last_audit. */
+	int (*list_audit)(struct engine_conn *conn, uint64_t after, size_t count_max,
+			  int (*visit)(void *ctx, const struct audit_row *row), void *ctx);
+	int (*last_audit)(struct engine_conn *conn, uint64_t *audit_no, uint8_t mac[32]);
 	int (*get_counter)(struct engine_conn *conn, uint64_t ino, struct engine_counter *out);
 	int (*subtree_shards)(struct engine_conn *conn, uint64_t ino, uint64_t after,
 			      size_t count_max, uint64_t *shard_nos, size_t *count,
@@ -196,6 +200,7 @@ struct engine_ops {
 	int (*put_setting)(struct engine_conn *conn, struct bytes key, struct bytes value);
 	int (*put_snapshot)(struct engine_conn *conn, const struct snapshot_row *snapshot);
 	int (*del_snapshot)(struct engine_conn *conn, uint64_t snapshot_no);
+	int (*put_audit)(struct engine_conn *conn, const struct audit_row *audit);
 	/*
 	 * Drops from the history what no snapshot sees any more; freed(ctx, extent, birth) for
 	 * each extent of it, first.

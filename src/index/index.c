@@ -697,6 +697,21 @@ DEFINE_LIST_WHOLE(provider, providers)
 DEFINE_LIST_WHOLE(policy, policies)
 DEFINE_LIST_WHOLE(snapshot, snapshots)
 
+int index_list_audit(struct index *index, struct index_reader *reader, uint64_t after,
+		     size_t count_max, int (*visit)(void *ctx, const struct audit_row *row),
+		     void *ctx)
+{
+	(void)index;
+	return reader->conn->ops->list_audit(conn_of(reader), after, count_max, visit, ctx);
+}
+
+int index_last_audit(struct index *index, struct index_reader *reader, uint64_t *audit_no,
+		     uint8_t mac[32])
+{
+	(void)index;
+	return reader->conn->ops->last_audit(conn_of(reader), audit_no, mac);
+}
+
 int index_get_policy(struct index *index, struct index_reader *reader, uint64_t root,
 		     struct policy_row *out)
 {

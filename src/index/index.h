@@ -174,6 +174,16 @@ int index_get_policy(struct index *index, struct index_reader *reader, uint64_t 
 int index_list_policies(struct index *index, struct index_reader *reader, struct policy_list *out);
 int index_get_setting(struct index *index, struct index_reader *reader, const char *key,
 		      struct buf *out); /* -ENOENT */
+/*
+ * The audit log, as of index_applied_seq().  Entries with audit_no > after, at most count_max, in
+ * order; what visit returns, unless 0, ends the walk (negative: passed up).
+ */
+int index_list_audit(struct index *index, struct index_reader *reader, uint64_t after,
+		     size_t count_max, int (*visit)(void *ctx, const struct audit_row *row),
+		     void *ctx);
+/* Number and MAC of the newest.  -ENOENT: there is none. */
+int index_last_audit(struct index *index, struct index_reader *reader, uint64_t *audit_no,
+		     uint8_t mac[32]);
 /* Orphaned inodes with number > after, at most count_max, into inos; *count set. */
 int index_list_orphans(struct index *index, struct index_reader *reader, uint64_t after,
 		       size_t count_max, uint64_t *inos, size_t *count);

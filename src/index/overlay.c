@@ -837,6 +837,8 @@ static int make_change(struct making *making, const struct change *change)
 		return make_snapshot_of(making, change);
 	case CHANGE_SNAPSHOT_DEL:
 		return make_snapshot(making, &change->u.snapshot, true);
+	case CHANGE_AUDIT_PUT:
+		return 0; /* read as applied */
 	case CHANGE_TYPE_COUNT:
 		break;
 	}

@@ -389,6 +389,18 @@ void record_del_snapshot(struct record *record, uint64_t snapshot_no)
 	put_number(record, CHANGE_SNAPSHOT_DEL, snapshot_no);
 }
 
+void record_put_audit(struct record *record, const struct audit_row *audit)
+{
+	struct put put = put_begin(record, CHANGE_AUDIT_PUT);
+
+	assert(audit->body.len >= 1 && audit->body.len <= AUDIT_BODY_LEN_MAX);
+	put_uint(&put, audit->audit_no);
+	put_time(&put, audit->time);
+	put_raw(&put, audit->mac, sizeof(audit->mac));
+	put_blob(&put, audit->body);
+	put_end(&put);
+}
+
 /* ---- walking ---- */
 
 /* A value out of range is a failure of the reader like any other. */
@@ -647,6 +659,16 @@ static void get_snapshot_no(struct wire_reader *r, struct change *change)
 	change->u.snapshot.snapshot_no = get_no(r);
 }
 
+static void get_audit(struct wire_reader *r, struct change *change)
+{
+	struct audit_row *audit = &change->u.audit;
+
+	audit->audit_no = get_no(r);
+	audit->time = get_time(r);
+	wire_get_raw(r, audit->mac, sizeof(audit->mac));
+	audit->body = get_name(r, AUDIT_BODY_LEN_MAX, false);
+}
+
 static void (*const change_getters[CHANGE_TYPE_COUNT])(struct wire_reader *r,
 						       struct change *change) = {
 	[CHANGE_INODE_PUT] = get_inode,
@@ -672,6 +694,7 @@ static void (*const change_getters[CHANGE_TYPE_COUNT])(struct wire_reader *r,
 	[CHANGE_SETTING_PUT] = get_setting,
 	[CHANGE_SNAPSHOT_PUT] = get_snapshot,
 	[CHANGE_SNAPSHOT_DEL] = get_snapshot_no,
+	[CHANGE_AUDIT_PUT] = get_audit,
 };
 
 struct record_walk record_walk_of(struct bytes changes)
@@ -694,7 +717,7 @@ int record_walk_next(struct record_walk *walk, struct change *change)
 		return -EBADMSG;
 	if (type == 0)
 		return -EBADMSG;
-	if (type >= CHANGE_TYPE_COUNT || version != CHANGE_VERSION)
+	if (type >= CHANGE_TYPE_COUNT || !change_getters[type] || version != CHANGE_VERSION)
 		return -EPROTONOSUPPORT;
 	len = wire_get_varint(&r);
 	if (wire_reader_check(&r) < 0 || len > wire_left(&r))

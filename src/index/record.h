@@ -43,6 +43,8 @@ enum change_type {
 	CHANGE_SETTING_PUT = 21, /* key, value text */
 	CHANGE_SNAPSHOT_PUT = 22, /* seq 0: that of the record itself */
 	CHANGE_SNAPSHOT_DEL = 23,
+	/* 24 to 26 are reserved: unknown to this version */
+	CHANGE_AUDIT_PUT = 27,
 	CHANGE_TYPE_COUNT
 };
 
@@ -78,6 +80,7 @@ struct change {
 			struct bytes key, value;
 		} setting;
 		struct snapshot_row snapshot;
+		struct audit_row audit;
 	} u;
 };
 
@@ -123,6 +126,7 @@ void record_del_policy(struct record *record, uint64_t root);
 void record_put_setting(struct record *record, struct bytes key, struct bytes value);
 void record_put_snapshot(struct record *record, const struct snapshot_row *snapshot);
 void record_del_snapshot(struct record *record, uint64_t snapshot_no);
+void record_put_audit(struct record *record, const struct audit_row *audit);
 
 /*
  * Walk the changes of encoded bytes (foreign: every size and range is checked).

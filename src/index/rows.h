@@ -152,6 +152,15 @@ struct snapshot_row {
 	int64_t created_sec;
 };
 
+/* One entry of the audit log; see store/audit.h. */
+#define AUDIT_BODY_LEN_MAX 16384u
+struct audit_row {
+	uint64_t audit_no; /* from 1, without gaps */
+	struct wall_time time;
+	uint8_t mac[32];   /* of the one before and this one */
+	struct bytes body; /* JSON object, 1 .. AUDIT_BODY_LEN_MAX; borrowed */
+};
+
 /* Growable lists of rows, owned by the caller; X_list_release. */
 #define ROW_LIST(T)                                                                                \
 	struct T##_list {                                                                          \

@@ -255,6 +255,16 @@ CREATE TABLE dir_counter (
 	state_lost INTEGER
 ) STRICT;
 
+-- The audit log (store/audit.h).  mac: of the one before and this one.
+-- I: the numbers have no gap.
+CREATE TABLE audit (
+	audit_no INTEGER PRIMARY KEY,
+	sec INTEGER NOT NULL,
+	nsec INTEGER NOT NULL,
+	mac BLOB NOT NULL,
+	body BLOB NOT NULL
+) STRICT;
+
 -- Epochs of the master key: reserved for rotation.
 CREATE TABLE key_epoch (
 	epoch INTEGER PRIMARY KEY,

@@ -609,6 +609,8 @@ const struct engine_ops sqlite_engine = {
 	.get_setting = sqlite_get_setting,
 	.list_orphans = sqlite_list_orphans,
 	.list_snapshots = sqlite_list_snapshots,
+	.list_audit = sqlite_list_audit,
+	.last_audit = sqlite_last_audit,
 	.get_counter = sqlite_get_counter,
 	.subtree_shards = sqlite_subtree_shards,
 	.dump = sqlite_dump,
@@ -648,6 +650,7 @@ const struct engine_ops sqlite_engine = {
 	.put_setting = sqlite_put_setting,
 	.put_snapshot = sqlite_put_snapshot,
 	.del_snapshot = sqlite_del_snapshot,
+	.put_audit = sqlite_put_audit,
 	.prune_history = sqlite_prune_history,
 	.put_counter = sqlite_put_counter,
 };

@@ -112,6 +112,9 @@
 	X(LIST_ORPHANS, "SELECT ino FROM orphan WHERE ino>? ORDER BY ino LIMIT ?")                 \
 	X(PUT_ORPHAN, "REPLACE INTO orphan VALUES(?)")                                             \
 	X(DEL_ORPHAN, "DELETE FROM orphan WHERE ino=?")                                            \
+	X(LIST_AUDIT, "SELECT * FROM audit WHERE audit_no>? ORDER BY audit_no LIMIT ?")            \
+	X(LAST_AUDIT, "SELECT audit_no,mac FROM audit ORDER BY audit_no DESC LIMIT 1")             \
+	X(PUT_AUDIT, "REPLACE INTO audit VALUES(?,?,?,?,?)")                                       \
 	X(LIST_SNAPSHOTS, "SELECT * FROM snapshot ORDER BY snapshot_no")                           \
 	X(PUT_SNAPSHOT, "REPLACE INTO snapshot VALUES(?,?,?,?,?)")                                 \
 	X(DEL_SNAPSHOT, "DELETE FROM snapshot WHERE snapshot_no=?")                                \
@@ -244,6 +247,9 @@ int sqlite_list_policies(struct engine_conn *conn, struct policy_list *out);
 int sqlite_get_setting(struct engine_conn *conn, struct bytes key, struct buf *out);
 int sqlite_list_orphans(struct engine_conn *conn, uint64_t after, size_t count_max, uint64_t *inos,
 			size_t *count);
+int sqlite_list_audit(struct engine_conn *conn, uint64_t after, size_t count_max,
+		      int (*visit)(void *ctx, const struct audit_row *row), void *ctx);
+int sqlite_last_audit(struct engine_conn *conn, uint64_t *audit_no, uint8_t mac[32]);
 int sqlite_list_snapshots(struct engine_conn *conn, struct snapshot_list *out);
 int sqlite_get_counter(struct engine_conn *conn, uint64_t ino, struct engine_counter *out);
 int sqlite_subtree_shards(struct engine_conn *conn, uint64_t ino, uint64_t after, size_t count_max,
@@ -285,6 +291,7 @@ int sqlite_put_policy(struct engine_conn *conn, const struct policy_row *policy)
 int sqlite_del_policy(struct engine_conn *conn, uint64_t root);
 int sqlite_put_setting(struct engine_conn *conn, struct bytes key, struct bytes value);
 int sqlite_put_snapshot(struct engine_conn *conn, const struct snapshot_row *snapshot);
+int sqlite_put_audit(struct engine_conn *conn, const struct audit_row *audit);
 int sqlite_del_snapshot(struct engine_conn *conn, uint64_t snapshot_no);
 int sqlite_prune_history(struct engine_conn *conn, engine_visit_extent freed, void *ctx);
 int sqlite_put_counter(struct engine_conn *conn, const struct engine_counter *counter);

@@ -63,6 +63,14 @@ static int dump_settings(struct dump *dump)
 	return r;
 }
 
+static int dump_audit_row(void *ctx, const struct audit_row *row)
+{
+	struct dump *dump = ctx;
+
+	record_put_audit(dump->record, row);
+	return dump_step(dump);
+}
+
 static int dump_small(struct dump *dump)
 {
 	AUTO(provider_list) providers = ROW_LIST_INIT;
@@ -86,6 +94,8 @@ static int dump_small(struct dump *dump)
 		record_put_snapshot(dump->record, &snapshots.rows[i]);
 		r = dump_step(dump);
 	}
+	if (r == 0)
+		r = sqlite_list_audit(dump->conn, 0, INT64_MAX, dump_audit_row, dump);
 	return r < 0 ? r : dump_settings(dump);
 }
 

@@ -680,6 +680,60 @@ int sqlite_list_orphans(struct engine_conn *base, uint64_t after, size_t count_m
 	return r < 0 ? r : read_numbers(conn, stmt, count_max, inos, count);
 }
 
+int sqlite_list_audit(struct engine_conn *base, uint64_t after, size_t count_max,
+		      int (*visit)(void *ctx, const struct audit_row *row), void *ctx)
+{
+	struct sqlite_conn *conn = sqlite_conn_of(base);
+	sqlite3_stmt *stmt;
+	int r = sqlite_bind(conn, SQL_LIST_AUDIT, &stmt, "uu", after, (uint64_t)count_max);
+
+	if (r < 0)
+		return r;
+	while ((r = sqlite_row(conn, stmt)) > 0) {
+		struct bytes mac = sqlite_column_bytes(stmt, 3);
+		struct audit_row row = {
+			.audit_no = sqlite_column_u64(stmt, 0),
+			.time = {sqlite3_column_int64(stmt, 1),
+				 (uint32_t)sqlite_column_u64(stmt, 2)},
+			.body = sqlite_column_bytes(stmt, 4),
+		};
+
+		if (mac.len != sizeof(row.mac) || row.body.len == 0 ||
+		    row.body.len > AUDIT_BODY_LEN_MAX) {
+			r = sqlite_damaged("audit", row.audit_no);
+		} else {
+			memcpy(row.mac, mac.ptr, sizeof(row.mac));
+			r = visit(ctx, &row);
+		}
+		if (r != 0) {
+			sqlite_done(stmt);
+			break;
+		}
+	}
+	return MIN(r, 0);
+}
+
+int sqlite_last_audit(struct engine_conn *base, uint64_t *audit_no, uint8_t mac[32])
+{
+	struct sqlite_conn *conn = sqlite_conn_of(base);
+	sqlite3_stmt *stmt;
+	int r = sqlite_bind(conn, SQL_LAST_AUDIT, &stmt, "");
+	struct bytes stored;
+
+	if (r == 0)
+		r = sqlite_row(conn, stmt);
+	if (r <= 0)
+		return r < 0 ? r : -ENOENT;
+	*audit_no = sqlite_column_u64(stmt, 0);
+	stored = sqlite_column_bytes(stmt, 1);
+	if (stored.len == 32)
+		memcpy(mac, stored.ptr, 32);
+	else
+		r = sqlite_damaged("audit", *audit_no);
+	sqlite_done(stmt);
+	return MIN(r, 0);
+}
+
 int sqlite_list_snapshots(struct engine_conn *base, struct snapshot_list *out)
 {
 	struct sqlite_conn *conn = sqlite_conn_of(base);

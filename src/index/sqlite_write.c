@@ -359,6 +359,13 @@ int sqlite_put_snapshot(struct engine_conn *conn, const struct snapshot_row *sna
 			  snapshot->name, snapshot->root, snapshot->seq, snapshot->created_sec);
 }
 
+int sqlite_put_audit(struct engine_conn *conn, const struct audit_row *audit)
+{
+	return sqlite_run(sqlite_conn_of(conn), SQL_PUT_AUDIT, "uiubb", audit->audit_no,
+			  audit->time.sec, (uint64_t)audit->time.nsec,
+			  bytes_of(audit->mac, sizeof(audit->mac)), audit->body);
+}
+
 int sqlite_del_snapshot(struct engine_conn *conn, uint64_t snapshot_no)
 {
 	return sqlite_run(sqlite_conn_of(conn), SQL_DEL_SNAPSHOT, "u", snapshot_no);

@@ -12,6 +12,7 @@
  * once in period_ms (sooner while the spool is more than half full), and when gc_run asks.
  */
 
+#include "store/audit.h"
 #include "store/cache.h"
 #include "store/dedup.h"
 #include "store/policy.h"
@@ -55,6 +56,10 @@ struct gc_settings {
 	uint64_t (*shipped_seq)(void *ctx);
 	/* Makes that true of `seq` soon, and tells the waiter; for gc_run.  NULL without that. */
 	void (*ship)(void *ctx, uint64_t seq, struct waiter *waiter);
+	/*
+	 * Takes an entry of the audit log; what it refuses to take is not deleted.  May be NULL.
+	 */
+	int (*audit)(void *ctx, const struct audit_event *event);
 	void *ctx;
 };
 

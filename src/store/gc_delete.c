@@ -18,6 +18,8 @@
  * - Bytes go after the record that says so is durable.  A crash anywhere leaves a condemned shard
  *   with the copies that were not confirmed yet, and the next look goes on; a DELETE is repeated
  *   harmlessly.  A name that was deleted is never written again: names are random, once.
+ * - An entry of the audit log that names the shards is durable before the first DELETE, and another
+ *   is in the journal before the record that says they are gone: a crash may repeat it, never miss it.
  * - While any provider is away, nothing is deleted anywhere.  One that is not configured any more
  *   counts as away until somebody says that it is forgotten.
  */
@@ -422,6 +424,53 @@ static void tell_deleted(struct deletion_batch *batch, const struct doomed *doom
 		 doomed->copies.count, names);
 }
 
+/*
+ * One entry for a batch: the shards (all, or those that are gone), why, and what was looked at.
+ * Providers are numbers of the index; "!" behind those that were forgotten.
+ */
+static int audit_batch(struct deletion_batch *batch, const char *what, const bool *is_gone)
+{
+	AUTO(buf) details = BUF_INIT;
+	struct gc *gc = batch->gc;
+	struct audit_event event = {.kind = "delete", .what = what, .who = AUDIT_SYSTEM};
+	unsigned count = 0;
+	int r;
+
+	if (!gc->settings.audit)
+		return 0;
+	r = buf_printf(&details,
+		       "{\"why\":\"no chunk lies in it\",\"hold_seconds\":%lld,"
+		       "\"states_checked\":\"index, and providers' histories up to record %llu\","
+		       "\"shards\":[",
+		       (long long)(gc->settings.hold_ms / 1000),
+		       (unsigned long long)(gc->settings.shipped_seq ? shipped_seq(gc) : 0));
+	for (unsigned i = 0; i < batch->count && r >= 0; i++) {
+		const struct doomed *doomed = &batch->shards[i];
+
+		if ((is_gone && !is_gone[i]) || doomed->copies.count == 0)
+			continue;
+		r = buf_printf(&details, "%s{\"shard\":\"%s\",\"no\":%llu,\"bytes\":%llu,"
+			       "\"condemned\":%lld,\"providers\":\"", count++ ? "," : "",
+			       shard_id_hex(&doomed->row->id).s,
+			       (unsigned long long)doomed->row->shard_no,
+			       (unsigned long long)doomed->row->object_len,
+			       (long long)doomed->row->sealed_sec);
+		for (size_t k = 0; k < doomed->copies.count && r >= 0; k++)
+			r = buf_printf(&details, "%s%u%s", k ? "," : "",
+				       doomed->copies.rows[k].provider_no,
+				       is_forgotten(batch, doomed->copies.rows[k].provider_no)
+					       ? "!" : "");
+		if (r >= 0)
+			r = buf_printf(&details, "\"}");
+	}
+	if (r >= 0)
+		r = buf_printf(&details, "]}");
+	if (r < 0 || count == 0)
+		return MIN(r, 0);
+	event.details = buf_str(&details);
+	return event.details ? gc->settings.audit(gc->settings.ctx, &event) : -ENOMEM;
+}
+
 static void tell_failed(struct deletion_batch *batch, const struct doomed *doomed,
 			const struct copy_row *copy, int error)
 {
@@ -463,6 +512,8 @@ static int batch_finish(struct deletion_batch *batch, struct gc_answers *answers
 		if (is_gone[i])
 			record_del_shard(record, doomed->row->shard_no);
 	}
+	if (r == 0)
+		r = audit_batch(batch, "deleted at every provider", is_gone);
 	if (r < 0) {
 		record_free(record);
 		return r;
@@ -529,6 +580,11 @@ int gc_delete_flush(struct gc *gc)
 			batch_note_blocked(&batch, blocked_by);
 			return 0;
 		}
+		r = audit_batch(&batch, "to be deleted at every provider", NULL);
+		if (r == 0)
+			r = gc_settle(gc);
+		if (r < 0)
+			return r;
 	}
 	answers = gc_answers_new(batch.copies);
 	if (!answers)

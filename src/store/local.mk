@@ -7,6 +7,8 @@ lib_store_a_SOURCES = \
 	src/store/acl.c \
 	src/store/acl.h \
 	src/store/applier.c \
+	src/store/audit.c \
+	src/store/audit.h \
 	src/store/cache.c \
 	src/store/cache.h \
 	src/store/check.c \

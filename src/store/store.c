@@ -272,7 +272,14 @@ static int open_journal(struct store *store, struct buf *why)
 	}
 	sequencer.journal = store->priv->journal;
 	sequencer.next_seq = last_seq + 1;
-	return sequencer_start(&sequencer, &store->sequencer);
+	r = sequencer_start(&sequencer, &store->sequencer);
+	if (r < 0)
+		return r;
+	r = audit_open(store->index, store->sequencer, store->keyring, &store->priv->audit);
+	if (r < 0 && why->len == 0)
+		buf_printf(why, "%s: the audit log cannot be continued: %s", config->index,
+			   err_sentence(r));
+	return r;
 }
 
 static void set_numbers(struct store *store)
@@ -599,6 +606,17 @@ static int open_store(struct config *config, uint64_t lock_wait_ms, bool is_chec
 	return 0;
 }
 
+int store_audit(struct store *store, const struct audit_event *event)
+{
+	return store->priv->is_check ? 0 : audit_put(store->priv->audit, event);
+}
+
+int store_audit_verify(struct store *store, struct index_reader *reader,
+		       struct audit_verdict *out)
+{
+	return audit_verify(store->priv->audit, reader, out);
+}
+
 int store_open(struct config *config, uint64_t lock_wait_ms, bool takes_over, struct buf *why,
 	       struct store **out)
 {
@@ -645,6 +663,7 @@ int store_close(struct store *store)
 	cache_close(store->cache);
 	transfer_close(store->transfer);
 	scrub_free(priv->scrub);
+	audit_close(priv->audit);
 	sequencer_free(store->sequencer);
 	journal_close(priv->journal);
 	spool_close(store->spool);

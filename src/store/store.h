@@ -14,6 +14,7 @@
 #include "config/config.h"
 #include "crypto/keyring.h"
 #include "index/index.h"
+#include "store/audit.h"
 #include "store/gc.h"
 #include "store/inode.h"
 #include "store/policy.h"
@@ -101,6 +102,16 @@ void store_sync(struct store *store, struct waiter *waiter);
  * (at least one) has it, so that any of them gives back this state.  Never waits.
  */
 bool store_push(struct store *store, uint64_t seq);
+
+/*
+ * store_audit - appends an entry to the audit log (audit_put); for every part that does what somebody
+ * may ask about later.  Any thread, never waits.  Who must not go on without it waits until the
+ * journal is synced, and does not go on when this failed.  In fsck nothing is written: 0.
+ * store_audit_verify: audit_verify.
+ */
+int store_audit(struct store *store, const struct audit_event *event);
+int store_audit_verify(struct store *store, struct index_reader *reader,
+		       struct audit_verdict *out);
 
 /* The policy in force: of a policy root; from memory. */
 void store_policy_of(struct store *store, uint64_t policy_root, struct policy *out);

@@ -74,6 +74,11 @@ static void gc_ship(void *ctx, uint64_t seq, struct waiter *waiter)
 	oplog_when_shipped(store->priv->oplog, seq, 0, waiter);
 }
 
+static int gc_audit(void *ctx, const struct audit_event *event)
+{
+	return store_audit(ctx, event);
+}
+
 int store_start_gc(struct store *store)
 {
 	const struct config_settings *set = &store->config->settings;
@@ -98,6 +103,7 @@ int store_start_gc(struct store *store)
 		.is_busy = gc_is_busy,
 		.shipped_seq = gc_shipped_seq,
 		.ship = gc_ship,
+		.audit = gc_audit,
 		.ctx = store,
 	};
 

@@ -36,6 +36,7 @@ struct store_private {
 	bool takes_over;
 	struct scrub *scrub; /* NULL in fsck */
 	struct ack *ack;
+	struct audit *audit;
 	uint64_t writer_epoch;
 	_Atomic uint64_t next_shard_no;
 

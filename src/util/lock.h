@@ -18,6 +18,7 @@ enum lock_rank {
 	LOCK_INODE_TABLE, /* split by hash */
 	LOCK_INODE,       /* one inode; two only through lock_take_pair */
 	LOCK_WRITER,      /* dirty buffers: accounting over all inodes */
+	LOCK_AUDIT,       /* order of audit entries */
 	LOCK_SEQUENCER,   /* order of records */
 	LOCK_DEDUP,
 	LOCK_SPOOL,       /* the list of shards on local disk */

@@ -85,6 +85,9 @@ static void put_again(struct record *record, const struct change *change)
 	case CHANGE_SNAPSHOT_DEL:
 		record_del_snapshot(record, change->u.snapshot.snapshot_no);
 		break;
+	case CHANGE_AUDIT_PUT:
+		record_put_audit(record, &change->u.audit);
+		break;
 	case CHANGE_TYPE_COUNT:
 		abort();
 	}

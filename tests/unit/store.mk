@@ -180,6 +180,7 @@ bin_unit_converge_SOURCES = \
 	tests/lib/hooks.h \
 	tests/lib/store_world.c \
 	tests/lib/store_world.h \
+	tests/unit/store_audit.c \
 	tests/unit/store_converge.c
 bin_unit_converge_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_converge_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)

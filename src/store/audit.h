@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHARDFS_STORE_AUDIT_H
+#define SHARDFS_STORE_AUDIT_H
+
+/*
+ * The audit log: who did what to this file system, in a chain.
+ *
+ * An entry is a change of the journal (CHANGE_AUDIT_PUT).  So it is sealed, durable with the
+ * journal, in the oplog of every provider, and there again after a recovery.  Entry n has the
+ * number n (from 1, no gaps), a time, a body (a JSON object), and
+ *
+ *	mac_n = HMAC(KEY_AUDIT, mac_{n-1} || n || time || body)		mac_0: zeros
+ *
+ * Without the key nobody makes an entry, alters one, or takes one out of the middle, unnoticed.
+ *
+ * INVARIANT: numbers, MACs and the order of records agree, since an entry is chained and submitted
+ * under one lock; an entry that could not be submitted takes no number, is counted, and the next
+ * one says how many were lost ("lost").
+ */
+
+#include "crypto/keyring.h"
+#include "index/index.h"
+#include "store/sequencer.h"
+
+#define AUDIT_EXE_SIZE 256u
+
+/* Who asked: a program, or (is_system) this daemon by itself. */
+struct audit_who {
+	bool is_system;
+	uint32_t uid, gid, pid;
+	char exe[AUDIT_EXE_SIZE]; /* "": not known */
+};
+#define AUDIT_SYSTEM ((struct audit_who){.is_system = true})
+/* Fills exe from /proc; never waits for a disk. */
+struct audit_who audit_who(uint32_t uid, uint32_t gid, uint32_t pid);
+
+struct audit_event {
+	const char *kind;   /* one word: mount, unmount, command, xattr, delete, ... */
+	const char *what;   /* verb and object */
+	const char *result; /* "ok", or an error's name; NULL: ok */
+	struct audit_who who;
+	/* A JSON object, without secrets; NULL: none.  One that does not fit is left out, marked. */
+	const char *details;
+};
+
+struct audit;
+
+/* The chain goes on behind the newest applied entry: open it when the journal is replayed. */
+int audit_open(struct index *index, struct sequencer *sequencer, struct keyring *keyring,
+	       struct audit **out);
+void audit_close(struct audit *audit); /* accepts NULL */
+
+/*
+ * audit_put - appends an entry; everything in event is copied.  Any thread, with locks up to
+ * LOCK_WRITER held; never waits for a disk.  It is durable when the journal is synced up to
+ * sequencer_last_seq().  -ENOMEM, or as sequencer_submit: not taken, and counted as lost.
+ */
+int audit_put(struct audit *audit, const struct audit_event *event);
+
+struct audit_verdict {
+	uint64_t entries;
+	uint64_t bad_no; /* first entry that is missing or altered; 0: none */
+	const char *why; /* then: one of a few fixed sentences */
+};
+
+/*
+ * audit_verify - walks all entries and compares with the head of the chain that this mount holds
+ * in memory.  Waits until the index has them.  0 with a verdict, or the errors of the index.
+ * What was cut off the end while the file system was not mounted is not noticed by this.
+ */
+int audit_verify(struct audit *audit, struct index_reader *reader, struct audit_verdict *out);
+
+#endif
