@@ -436,8 +436,11 @@ static uint64_t newest_seq(void *ctx)
 static void on_epoch_changed(void *ctx, bool may_write, const char *why)
 {
 	struct store *store = ctx;
+	AUTO_STR details = mem_printf("{\"epoch\":%llu}", (unsigned long long)store_writer_epoch(store));
+	struct audit_event event = {.kind = "writer", .what = why, .who = AUDIT_SYSTEM,
+				    .result = may_write ? "held" : "lost", .details = details};
 
-	(void)why; /* logged */
+	store_audit(store, &event); /* the loser's stays in its home */
 	oplog_fence(store->priv->oplog, !may_write);
 	if (store->priv->gc)
 		gc_freeze(store->priv->gc, !may_write);

@@ -163,6 +163,7 @@ plant extent-chunk repaired "UPDATE extent SET chunk_no=777 WHERE ino=$BIG"
 plant chunk-shard repaired "UPDATE chunk SET shard_no=777 WHERE chunk_no=1"
 plant shard-twice repaired "UPDATE shard SET id=(SELECT id FROM shard LIMIT 1)"
 plant copy-list repaired "UPDATE copy SET copies=x'0105'"
+plant audit-gap repaired "DELETE FROM audit WHERE audit_no=1"
 plant copy-provider repaired "DELETE FROM provider WHERE provider_no=3"
 
 # ---- the file of the index ----
