@@ -52,6 +52,33 @@ struct epoch {
 	pthread_t thread;
 };
 
+/* ---- requests ---- */
+
+/* A provider of a mount, which is not waited for without end; or the bare backend of a tool. */
+struct place {
+	struct transfer *transfer; /* NULL: backend */
+	unsigned no;
+	struct backend *backend;
+};
+
+static struct place place_of(struct backend *backend)
+{
+	return (struct place){.backend = backend};
+}
+
+static int run(const struct place *place, struct transfer_request *request)
+{
+	struct backend_req req = {.op = request->op,	.flags = request->flags, .key = request->key,
+				  .body = request->body, .len = request->len,	  .out = request->out,
+				  .list = request->list};
+
+	if (place->transfer)
+		return transfer_request(place->transfer, place->no, request);
+	if (request->list)
+		req.cursor = request->list->cursor;
+	return backend_run(place->backend, &req);
+}
+
 /* ---- claims ---- */
 
 static const char *claim_key(uint32_t epoch, char out[KEY_SIZE])
@@ -151,41 +178,41 @@ int epoch_claim_open(struct keyring *keyring, uint32_t epoch, struct bytes objec
 	return r;
 }
 
-static int put_claim(struct backend *backend, uint32_t epoch, struct bytes sealed)
+static int put_claim(const struct place *place, uint32_t epoch, struct bytes sealed)
 {
 	char key[KEY_SIZE];
-	struct backend_req req = {.op = BACKEND_PUT, .flags = BACKEND_CREATE_ONLY,
-				  .key = claim_key(epoch, key), .body = sealed};
+	struct transfer_request put = {.op = BACKEND_PUT, .flags = BACKEND_CREATE_ONLY,
+				       .key = claim_key(epoch, key), .body = sealed};
 
-	return backend_run(backend, &req);
+	return run(place, &put);
 }
 
-static int get_claim(struct backend *backend, struct keyring *keyring, uint32_t epoch,
+static int get_claim(const struct place *place, struct keyring *keyring, uint32_t epoch,
 		     struct epoch_claim *out)
 {
 	AUTO(buf) object = BUF_INIT;
 	char key[KEY_SIZE];
-	struct backend_req req = {.op = BACKEND_GET, .key = claim_key(epoch, key),
-				  .len = BACKEND_TO_END, .out = &object};
-	int r = backend_run(backend, &req);
+	struct transfer_request get = {.op = BACKEND_GET, .key = claim_key(epoch, key),
+				       .len = BACKEND_TO_END, .out = &object};
+	int r = run(place, &get);
 
 	if (r == 0 && object.len > EPOCH_CLAIM_BYTES_MAX)
 		r = -EBADMSG;
 	return r < 0 ? r : epoch_claim_open(keyring, epoch, buf_bytes(&object), out);
 }
 
-int epoch_highest(struct backend *backend, uint32_t *epoch)
+static int find_highest(const struct place *place, uint32_t *epoch)
 {
 	struct backend_list list = BACKEND_LIST_INIT;
 	uint32_t highest = 0;
 	int r;
 
 	do {
-		struct backend_req req = {.op = BACKEND_LIST, .key = EPOCH_KEY_PREFIX,
-					  .cursor = list.cursor, .list = &list};
+		struct transfer_request page = {.op = BACKEND_LIST, .key = EPOCH_KEY_PREFIX,
+						.list = &list};
 		uint32_t one;
 
-		r = backend_run(backend, &req);
+		r = run(place, &page);
 		for (size_t i = 0; i < list.count && r == 0; i++)
 			if (epoch_key_parse(list.entries[i].key, &one) == 0)
 				highest = MAX(highest, one);
@@ -194,6 +221,13 @@ int epoch_highest(struct backend *backend, uint32_t *epoch)
 	if (r == 0)
 		*epoch = highest;
 	return r;
+}
+
+int epoch_highest(struct backend *backend, uint32_t *epoch)
+{
+	struct place place = place_of(backend);
+
+	return find_highest(&place, epoch);
 }
 
 /* ---- what home remembers: "EPOCH MACHINE STATE\n" ---- */
@@ -271,7 +305,9 @@ int epoch_claim_first(const char *home, struct keyring *keyring, struct backend 
 	if (r == 0)
 		r = epoch_claim_seal(keyring, &claim, &sealed);
 	for (size_t i = 0; i < count && r == 0; i++) {
-		r = put_claim(backends[i], 1, buf_bytes(&sealed));
+		struct place place = place_of(backends[i]);
+
+		r = put_claim(&place, 1, buf_bytes(&sealed));
 		if (r < 0)
 			buf_printf(why, "provider %s: the writer's claim cannot be made: %s",
 				   backend_name(backends[i]), err_sentence(r));
@@ -331,36 +367,36 @@ struct look {
 	char why[EPOCH_WHY_SIZE]; /* of having lost; "" */
 };
 
-static void judge_higher(struct epoch *epoch, struct backend *backend, uint32_t highest,
+static void judge_higher(struct epoch *epoch, const struct place *place, uint32_t highest,
 			 struct look *look)
 {
 	struct epoch_claim claim;
 	char time[CLOCK_RFC3339_SIZE];
 
-	if (get_claim(backend, epoch->set.keyring, highest, &claim) < 0) {
+	if (get_claim(place, epoch->set.keyring, highest, &claim) < 0) {
 		log_warn("epoch-claim-damaged", "provider=%s epoch=%" PRIu32
-			 " next=\"not believed\"", backend_name(backend), highest);
+			 " next=\"not believed\"", backend_name(place->backend), highest);
 		return;
 	}
 	snprintf(look->why, sizeof(look->why),
 		 "machine %s writes under epoch %" PRIu32 " since %s, as provider %s says",
 		 claim.host, highest,
 		 clock_rfc3339((struct wall_time){.sec = claim.made_sec}, time),
-		 backend_name(backend));
+		 backend_name(place->backend));
 }
 
 /* Ours is made there, or is there already, or is somebody else's. */
-static void claim_at(struct epoch *epoch, struct backend *backend, struct bytes sealed,
+static void claim_at(struct epoch *epoch, const struct place *place, struct bytes sealed,
 		     struct look *look)
 {
 	struct epoch_claim claim;
-	int r = put_claim(backend, epoch->set.writer_epoch, sealed);
+	int r = put_claim(place, epoch->set.writer_epoch, sealed);
 
 	if (r == 0) {
 		look->ours++;
 		return;
 	}
-	if (r != -EEXIST || get_claim(backend, epoch->set.keyring, epoch->set.writer_epoch,
+	if (r != -EEXIST || get_claim(place, epoch->set.keyring, epoch->set.writer_epoch,
 				      &claim) < 0)
 		return;
 	if (memcmp(claim.machine, epoch->machine, sizeof(claim.machine)) == 0) {
@@ -371,11 +407,11 @@ static void claim_at(struct epoch *epoch, struct backend *backend, struct bytes 
 	if (look->why[0] == '\0')
 		snprintf(look->why, sizeof(look->why),
 			 "machine %s claimed epoch %" PRIu32 " first, as provider %s says",
-			 claim.host, epoch->set.writer_epoch, backend_name(backend));
+			 claim.host, epoch->set.writer_epoch, backend_name(place->backend));
 }
 
 /* Records of this epoch that this machine did not write. */
-static void judge_log(struct epoch *epoch, struct backend *backend, struct look *look)
+static void judge_log(struct epoch *epoch, const struct place *place, struct look *look)
 {
 	struct backend_list list = BACKEND_LIST_INIT;
 	struct oplog_name newest = {0}, name;
@@ -389,10 +425,9 @@ static void judge_log(struct epoch *epoch, struct backend *backend, struct look 
 	snprintf(prefix, sizeof(prefix), OPLOG_PREFIX "log-%08" PRIx32 "-",
 		 epoch->set.writer_epoch);
 	do {
-		struct backend_req req = {.op = BACKEND_LIST, .key = prefix,
-					  .cursor = list.cursor, .list = &list};
+		struct transfer_request page = {.op = BACKEND_LIST, .key = prefix, .list = &list};
 
-		r = backend_run(backend, &req);
+		r = run(place, &page);
 		for (size_t i = 0; i < list.count && r == 0; i++)
 			if (oplog_name_parse(list.entries[i].key + strlen(OPLOG_PREFIX), &name) == 0 &&
 			    name.last > newest.last)
@@ -402,10 +437,10 @@ static void judge_log(struct epoch *epoch, struct backend *backend, struct look 
 	if (r < 0 || newest.last <= epoch->set.last_seq(epoch->set.ctx))
 		return;
 	snprintf(key, sizeof(key), OPLOG_PREFIX "%s", oplog_name_print(&newest, text));
-	struct backend_req get = {.op = BACKEND_GET, .key = key, .len = BACKEND_TO_END,
-				  .out = &object};
+	struct transfer_request get = {.op = BACKEND_GET, .key = key, .len = BACKEND_TO_END,
+				       .out = &object};
 
-	r = backend_run(backend, &get);
+	r = run(place, &get);
 	if (r == 0)
 		r = aead_ctx_new(&ctx);
 	if (r == 0)
@@ -416,22 +451,22 @@ static void judge_log(struct epoch *epoch, struct backend *backend, struct look 
 		snprintf(look->why, sizeof(look->why),
 			 "provider %s has record %" PRIu64 " of this writer, which this home does not "
 			 "know: it was set back, or copied to another machine",
-			 backend_name(backend), newest.last);
+			 backend_name(place->backend), newest.last);
 }
 
-static void look_at(struct epoch *epoch, struct backend *backend, struct bytes sealed,
+static void look_at(struct epoch *epoch, const struct place *place, struct bytes sealed,
 		    struct look *look)
 {
 	uint32_t highest;
 
-	if (epoch_highest(backend, &highest) < 0)
+	if (find_highest(place, &highest) < 0)
 		return;
 	if (highest > epoch->set.writer_epoch)
-		judge_higher(epoch, backend, highest, look);
+		judge_higher(epoch, place, highest, look);
 	if (look->why[0] == '\0')
-		claim_at(epoch, backend, sealed, look);
+		claim_at(epoch, place, sealed, look);
 	if (look->why[0] == '\0')
-		judge_log(epoch, backend, look);
+		judge_log(epoch, place, look);
 }
 
 static int seal_own(struct epoch *epoch, struct buf *out)
@@ -476,10 +511,11 @@ static void look_once(struct epoch *epoch)
 		return;
 	for (unsigned i = 0; i < count && look.why[0] == '\0'; i++) {
 		bool is_present;
-		struct backend *backend = transfer_backend(epoch->set.transfer, i, &is_present);
+		struct place place = {epoch->set.transfer, i,
+				      transfer_backend(epoch->set.transfer, i, &is_present)};
 
-		if (backend)
-			look_at(epoch, backend, buf_bytes(&sealed), &look);
+		if (place.backend)
+			look_at(epoch, &place, buf_bytes(&sealed), &look);
 	}
 	conclude(epoch, &look, count);
 }

@@ -74,6 +74,7 @@ static struct running *running_new(struct lane *lane, const struct transfer_requ
 		return NULL;
 	}
 	running->req = (struct backend_req){.op = request->op,
+					    .flags = request->flags,
 					    .key = running->key,
 					    .offset = request->offset,
 					    .len = request->len,

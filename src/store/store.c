@@ -640,7 +640,6 @@ int store_close(struct store *store)
 	if (!store)
 		return 0;
 	priv = store->priv;
-	epoch_stop(priv->epoch);
 	converge_stop(priv->converge);
 	rewrite_stop(priv->rewrite);
 	if (store->writer)
@@ -653,6 +652,7 @@ int store_close(struct store *store)
 		r = spool_seal_all(store->spool, 0);
 	spool_stop(store->spool);
 	transfer_stop(store->transfer);
+	epoch_stop(priv->epoch); /* it does not wait for a provider any more */
 	oplog_cancel_waiters(priv->oplog);
 	ack_stop(priv->ack);
 	if (store->sequencer) {

@@ -120,6 +120,7 @@ bool transfer_sweep_wait(struct transfer *transfer, uint64_t sweep, uint64_t ms)
  */
 struct transfer_request {
 	enum backend_op op;
+	unsigned flags;		   /* PUT: BACKEND_CREATE_ONLY */
 	const char *key;
 	struct bytes body;	   /* PUT; copied */
 	uint64_t offset, len;	   /* GET; BACKEND_TO_END */
