@@ -125,11 +125,13 @@ done
 shardctl cleanup run >/dev/null
 
 # A provider that is away keeps everything; it comes back, and it goes.
+head -c 8M /dev/urandom >"$MNT/doomed" # shards of its own, which nothing else keeps
+shardctl wait "$MNT" >/dev/null
 mv "$FS/providers/secondary" "$TMPDIR/away"
-rm -r "$MNT/other"
+rm -r "$MNT/other" "$MNT/doomed"
 rc=0
 shardctl --json cleanup run >"$TMPDIR/said" || rc=$?
-[ "$rc" -eq 5 ]
+[ "$rc" -eq 5 ] || die "cleanup run with a provider away: $rc $(cat "$TMPDIR/said")"
 [ "$(value blocked_by <"$TMPDIR/said")" = 'away: secondary' ]
 [ "$(value blocked_bytes <"$TMPDIR/said")" -gt 0 ]
 before=$(shards_at primary)
