@@ -33,6 +33,8 @@
 
 #define STATE_NAME    "writer"
 #define CLAIM_VERSION 1u
+#define LOOK_MS_MAX   5000u
+#define LOOK_STEP_MS  200u
 #define KEY_SIZE      (sizeof(EPOCH_KEY_PREFIX) + 8)
 
 enum state { STATE_SOUGHT, STATE_HELD, STATE_LOST };
@@ -47,8 +49,8 @@ struct epoch {
 	struct cond changed;
 	enum state state;
 	char why[EPOCH_WHY_SIZE];
-	uint64_t looks;
-	bool is_stopping, is_running, is_looking;
+	uint64_t begun, ended; /* looks of the watch */
+	bool is_stopping, is_running, is_wanted;
 	pthread_t thread;
 };
 
@@ -520,44 +522,44 @@ static void look_once(struct epoch *epoch)
 	conclude(epoch, &look, count);
 }
 
-/* One at a time; whoever comes meanwhile has the one under way. */
-int epoch_look(struct epoch *epoch)
-{
-	uint64_t seen;
-
-	lock_take(&epoch->lock);
-	seen = epoch->looks;
-	if (epoch->is_looking) {
-		while (epoch->is_looking && epoch->looks == seen && !epoch->is_stopping)
-			cond_wait(&epoch->changed, &epoch->lock);
-		lock_drop(&epoch->lock);
-		return epoch_may_write(epoch) ? 0 : -EROFS;
-	}
-	epoch->is_looking = true;
-	lock_drop(&epoch->lock);
-	look_once(epoch);
-	lock_take(&epoch->lock);
-	epoch->is_looking = false;
-	epoch->looks++;
-	cond_wake_all(&epoch->changed);
-	lock_drop(&epoch->lock);
-	return epoch_may_write(epoch) ? 0 : -EROFS;
-}
-
 static void *watch_run(void *arg)
 {
 	struct epoch *epoch = arg;
 
 	lock_take(&epoch->lock);
 	while (!epoch->is_stopping && epoch->state != STATE_LOST) {
+		epoch->is_wanted = false;
+		epoch->begun++;
 		lock_drop(&epoch->lock);
-		epoch_look(epoch);
+		look_once(epoch);
 		lock_take(&epoch->lock);
-		if (!epoch->is_stopping)
+		epoch->ended = epoch->begun;
+		cond_wake_all(&epoch->changed);
+		if (!epoch->is_stopping && !epoch->is_wanted)
 			cond_wait_ms(&epoch->changed, &epoch->lock, epoch->set.check_ms);
 	}
 	lock_drop(&epoch->lock);
 	return NULL;
+}
+
+/* By the watch, so that a provider that does not answer holds the caller only so long. */
+int epoch_look(struct epoch *epoch)
+{
+	uint64_t until = clock_mono_ms() + LOOK_MS_MAX, wanted;
+	bool is_seen;
+
+	lock_take(&epoch->lock);
+	wanted = epoch->begun + 1;
+	epoch->is_wanted = true;
+	cond_wake_all(&epoch->changed);
+	while (epoch->ended < wanted && !epoch->is_stopping && epoch->state == STATE_HELD &&
+	       clock_mono_ms() < until)
+		cond_wait_ms(&epoch->changed, &epoch->lock, LOOK_STEP_MS);
+	is_seen = epoch->ended >= wanted;
+	lock_drop(&epoch->lock);
+	if (!epoch_may_write(epoch))
+		return -EROFS;
+	return is_seen ? 0 : -ETIMEDOUT;
 }
 
 /* ---- life ---- */
@@ -599,7 +601,9 @@ int epoch_start(struct epoch *epoch)
 		epoch->set.changed(epoch->set.ctx, false, epoch->why);
 		return 0;
 	}
-	if (epoch->state == STATE_SOUGHT && epoch_look(epoch) < 0) {
+	if (epoch->state == STATE_SOUGHT)
+		look_once(epoch);
+	if (!epoch_may_write(epoch)) {
 		log_warn("writer-epoch-not-held", "epoch=%" PRIu32 " why=" LOG_Q
 			 " next=\"read-only; asked again\"", epoch->set.writer_epoch, epoch->why);
 		epoch->set.changed(epoch->set.ctx, false, epoch->why);
@@ -609,14 +613,21 @@ int epoch_start(struct epoch *epoch)
 	return r;
 }
 
-void epoch_stop(struct epoch *epoch)
+void epoch_end(struct epoch *epoch)
 {
-	if (!epoch || !epoch->is_running)
+	if (!epoch)
 		return;
 	lock_take(&epoch->lock);
 	epoch->is_stopping = true;
 	cond_wake_all(&epoch->changed);
 	lock_drop(&epoch->lock);
+}
+
+void epoch_stop(struct epoch *epoch)
+{
+	if (!epoch || !epoch->is_running)
+		return;
+	epoch_end(epoch);
 	pthread_join(epoch->thread, NULL);
 	epoch->is_running = false;
 }

@@ -72,12 +72,13 @@ int epoch_open(const struct epoch_settings *settings, struct epoch **out);
  * asks those providers that are present; epoch_may_write tells what came of it.
  */
 int epoch_start(struct epoch *epoch);
-void epoch_stop(struct epoch *epoch); /* accepts NULL */
+void epoch_end(struct epoch *epoch);  /* nobody waits for a look any more; accepts NULL */
+void epoch_stop(struct epoch *epoch); /* after transfer_stop, which ends its requests; accepts NULL */
 void epoch_free(struct epoch *epoch); /* accepts NULL */
 
 bool epoch_may_write(const struct epoch *epoch);
 void epoch_why(struct epoch *epoch, char out[EPOCH_WHY_SIZE]); /* why not; "" */
-/* Asks the providers now: 0: may write; -EROFS. */
+/* Asks the providers now: 0: may write; -EROFS; -ETIMEDOUT: they did not answer within 5 s. */
 int epoch_look(struct epoch *epoch);
 /* Somebody else saw that this machine has lost.  Any thread; the callback runs on this one. */
 void epoch_lose(struct epoch *epoch, const char *why);

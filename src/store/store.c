@@ -640,6 +640,7 @@ int store_close(struct store *store)
 	if (!store)
 		return 0;
 	priv = store->priv;
+	epoch_end(priv->epoch);
 	converge_stop(priv->converge);
 	rewrite_stop(priv->rewrite);
 	if (store->writer)

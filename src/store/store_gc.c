@@ -37,8 +37,10 @@ static void gc_ask(void *ctx, unsigned i, struct waiter *waiter)
 	struct store *store = ctx;
 
 	/* before anything is deleted: does nobody else write by now? */
-	if (i == 0 && epoch_look(store->priv->epoch) < 0)
-		waiter->done(waiter, -EROFS);
+	int r = i == 0 ? epoch_look(store->priv->epoch) : 0;
+
+	if (r < 0)
+		waiter->done(waiter, r);
 	else
 		transfer_ask(store->transfer, i, waiter);
 }
