@@ -38,16 +38,13 @@ static int submit(struct writer *writer, struct inode *inode, struct record *rec
 	return 0;
 }
 
-int writer_set_size(struct writer *writer, struct inode *inode, uint64_t size, touch_fn touch,
-		    void *ctx)
+static int set_size_locked(struct writer *writer, struct inode *inode, uint64_t size,
+			   touch_fn touch, void *ctx)
 {
 	struct inode_row before;
 	struct record *record;
 	int r;
 
-	if (size > INT64_MAX)
-		return -EFBIG;
-	LOCK_SCOPE(&inode->lock);
 	writer_cut_filling(writer, inode, size);
 	if (!writer_is_clean(inode))
 		return -EBUSY;
@@ -64,6 +61,23 @@ int writer_set_size(struct writer *writer, struct inode *inode, uint64_t size, t
 	r = submit(writer, inode, record, &before);
 	if (r == 0)
 		inode->size = size;
+	return r;
+}
+
+int writer_set_size(struct writer *writer, struct inode *inode, uint64_t size, touch_fn touch,
+		    void *ctx)
+{
+	bool owes_unref;
+	int r;
+
+	if (size > INT64_MAX)
+		return -EFBIG;
+	lock_take(&inode->lock);
+	r = set_size_locked(writer, inode, size, touch, ctx);
+	owes_unref = writer_detach_if_clean(writer, inode); /* what was cut off was perhaps all */
+	lock_drop(&inode->lock);
+	if (owes_unref)
+		inode_unref(writer->settings.inodes, inode, 1);
 	return r;
 }
 

@@ -583,5 +583,9 @@ Test(store_writer, a_shorter_file_forgets_unpushed_bytes_and_never_shows_them_ag
 	cr_assert_eq(writer_set_size(writer, inode, 20000, touch, NULL), 0);
 	cr_assert_eq(writer_set_size(writer, inode, 50000, touch, NULL), 0);
 	cr_assert_reads(expected[0], 50000, "cut and grown");
+	/* all that was unpushed is cut off: nothing is left that the end would wait for */
+	cr_assert_eq(write_at(70000, 1000, 2), 0);
+	cr_assert_eq(writer_set_size(writer, inode, 20000, touch, NULL), 0);
+	cr_assert_null(inode->writer);
 	stage_clear();
 }
