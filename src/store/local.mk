@@ -82,6 +82,11 @@ lib_store_a_SOURCES = \
 	src/store/reclaim.h \
 	src/store/recover.c \
 	src/store/recover.h \
+	src/store/recover_copies.c \
+	src/store/recover_find.c \
+	src/store/recover_footers.c \
+	src/store/recover_index.c \
+	src/store/recover_private.h \
 	src/store/repair.c \
 	src/store/request.c \
 	src/store/rewrite.c \

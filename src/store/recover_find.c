@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is where: LIST of index/ at every provider, and how far the chains reach that lie there.
+ *
+ * The chain is followed from a snapshot by numbers: behind n comes the segment whose first is n + 1,
+ * of the highest writer epoch that is not below the last one's; that it names the hash of the one
+ * before is checked when it is opened.
+ */
+#include "store/recover_private.h"
+
+#include "store/superblock_io.h"
+#include "util/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+const struct oplog_file *recovery_next_segment(const struct oplog_files *files, uint32_t epoch,
+					       uint64_t after)
+{
+	const struct oplog_file *best = NULL;
+
+	/* sorted by name, so by (epoch, first) */
+	for (size_t i = 0; i < files->count; i++) {
+		const struct oplog_name *name = &files->files[i].name;
+
+		if (name->kind == OPLOG_SEGMENT && name->first == after + 1 &&
+		    name->epoch >= epoch && (!best || name->epoch > best->name.epoch ||
+					     name->last > best->name.last))
+			best = &files->files[i];
+	}
+	return best;
+}
+
+/* Up to where a root and the segments behind it reach; *epoch: of the last of them. */
+uint64_t recovery_chain_end(const struct oplog_files *files, const struct oplog_name *root,
+			    uint32_t *epoch)
+{
+	const struct oplog_file *segment;
+	uint64_t end = root->first;
+
+	*epoch = root->epoch;
+	while ((segment = recovery_next_segment(files, *epoch, end)) != NULL) {
+		end = segment->name.last;
+		*epoch = segment->name.epoch;
+	}
+	return MAX(end, root->last);
+}
+
+/* Parts are written before their root: so a root says that they were there. */
+uint64_t recovery_complete_state(const struct oplog_files *files, uint32_t *epoch)
+{
+	AUTO(oplog_files) roots = OPLOG_FILES_INIT;
+
+	if (oplog_files_roots(files, &roots) < 0 || roots.count == 0)
+		return 0;
+	return recovery_chain_end(files, &roots.files[0].name, epoch);
+}
+
+static void describe(struct source *source)
+{
+	struct recovery_provider *shown = &source->shown;
+	uint32_t epoch;
+
+	shown->objects = source->files.count;
+	for (size_t i = 0; i < source->files.count; i++) {
+		const struct oplog_name *name = &source->files.files[i].name;
+
+		if (name->kind == OPLOG_PART)
+			continue;
+		shown->epoch = MAX(shown->epoch, name->epoch);
+		shown->newest = MAX(shown->newest, name->last);
+	}
+	shown->complete = recovery_complete_state(&source->files, &epoch);
+}
+
+static int merge(struct recovery *recovery, const struct oplog_files *files)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < files->count && r == 0; i++)
+		if (!oplog_files_find(&recovery->all, &files->files[i].name))
+			r = oplog_files_add(&recovery->all, &files->files[i]);
+	oplog_files_sort(&recovery->all);
+	return r;
+}
+
+int recovery_look_at(struct recovery *recovery, const struct config_provider *provider,
+		     struct buf *why)
+{
+	struct source *source = &recovery->sources[recovery->source_count];
+	struct fs_id fs_id = keyring_fs_id(recovery->keyring);
+	AUTO(buf) cause = BUF_INIT;
+	int r = provider_open(recovery->config, provider, why, &source->backend);
+
+	if (r < 0)
+		return r;
+	recovery->source_count++;
+	source->config = provider;
+	source->shown.name = provider->name;
+	backend_bind(source->backend, fs_id.b);
+	r = oplog_list(source->backend, NULL, &source->files, &cause);
+	if (r < 0) {
+		snprintf(source->shown.cause, sizeof(source->shown.cause), "%.150s",
+			 buf_str(&cause));
+		return r == -ENOMEM ? r : 0;
+	}
+	source->shown.is_reached = true;
+	describe(source);
+	return merge(recovery, &source->files);
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SHARDFS_STORE_RECOVER_PRIVATE_H
+#define SHARDFS_STORE_RECOVER_PRIVATE_H
+
+/* What recover.c, recover_find.c, recover_index.c, recover_copies.c and recover_footers.c share. */
+
+#include "store/oplog_private.h"
+#include "store/provider.h"
+#include "store/recover.h"
+
+struct source {
+	const struct config_provider *config;
+	struct backend *backend;
+	struct oplog_files files; /* sorted */
+	struct recovery_provider shown;
+	uint32_t provider_no; /* in the recovered index; 0: new */
+	bool is_listed;	      /* its shards */
+};
+
+struct recovery {
+	const struct config *config;
+	struct recovery_settings settings;
+	struct superblock *sb;
+	struct keyring *keyring;
+	struct aead_ctx *ctx;
+	struct source sources[CONFIG_PROVIDERS_MAX];
+	unsigned source_count;
+	struct oplog_files all; /* sorted, each name once */
+	char *dir;		/* home/recover */
+	char *index_path;	/* while it is built */
+	struct index *index;
+	struct index_reader *reader;
+	int lock_fd;
+};
+
+/* recover.c: one line to who asked; how far it is */
+void recovery_note(struct recovery *recovery, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+void recovery_progress(struct recovery *recovery, const char *what, uint64_t done, uint64_t total);
+
+/* recover_find.c */
+int recovery_look_at(struct recovery *recovery, const struct config_provider *provider,
+		     struct buf *why);
+/* The segment that goes on behind record `after`, of writer epoch `epoch` or a later one; NULL. */
+const struct oplog_file *recovery_next_segment(const struct oplog_files *files, uint32_t epoch,
+					       uint64_t after);
+/* Up to where a root and the segments behind it reach; *epoch: of the last of them. */
+uint64_t recovery_chain_end(const struct oplog_files *files, const struct oplog_name *root,
+			    uint32_t *epoch);
+/* The same for the newest root among files; 0: there is none. */
+uint64_t recovery_complete_state(const struct oplog_files *files, uint32_t *epoch);
+
+/* recover_index.c: recovery->index from what lies under index/.  -ENODATA: no whole snapshot. */
+int recovery_build_index(struct recovery *recovery, struct recovery_result *result,
+			 struct buf *why);
+int recovery_new_index(struct recovery *recovery, struct buf *why); /* empty, and open */
+void recovery_unlink_index(const struct recovery *recovery);
+
+/* Changes that a recovery adds itself, behind the last record. */
+struct additions {
+	struct recovery *recovery;
+	struct record *record;
+};
+/* recover_copies.c */
+int additions_step(struct additions *additions); /* from now on there is a record to add to */
+int additions_flush(struct additions *additions);
+bool recovery_parse_shard_id(const char *key, struct shard_id *id);
+/* A shard that a provider lists: its copy, and what is missing in its row. */
+int recovery_found_shard(struct additions *additions, struct source *source,
+			 const struct backend_entry *entry, struct recovery_result *result);
+int recovery_rebuild_copies(struct recovery *recovery, struct recovery_result *result);
+
+/* recover_footers.c: recovery->index, copies included, from shards alone */
+int recovery_salvage(struct recovery *recovery, struct recovery_result *result, struct buf *why);
+
+#endif
