@@ -82,7 +82,9 @@ lib_store_a_SOURCES = \
 	src/store/reclaim.h \
 	src/store/recover.c \
 	src/store/recover.h \
+	src/store/recover_choose.c \
 	src/store/recover_copies.c \
+	src/store/recover_fetch.c \
 	src/store/recover_find.c \
 	src/store/recover_footers.c \
 	src/store/recover_index.c \

@@ -67,6 +67,7 @@ int recovery_open(const struct config *config, const struct recovery_settings *s
 		recovery_progress(recovery, "looking at providers", i, config->provider_count);
 		r = recovery_look_at(recovery, &config->providers[i], why);
 	}
+	recovery_compare(recovery);
 	if (r < 0) {
 		recovery_close(recovery);
 		return r;
@@ -235,6 +236,7 @@ static int run(struct recovery *recovery,
 		r = refuse_existing(recovery, why);
 	for (size_t i = 0; i < ARRAY_COUNT(dirs) && r == 0; i++)
 		r = store_make_path(dirs[i], why);
+	recovery->keeps = true;
 	if (r == 0)
 		r = make_index(recovery, &found, why);
 	if (r == 0)

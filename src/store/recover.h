@@ -13,6 +13,17 @@
 
 struct recovery;
 
+/*
+ * A state that is still held: a snapshot of the index, or the end of a segment of the oplog behind
+ * one.  Ordered by (epoch, generation).
+ */
+struct recovery_state {
+	uint64_t generation; /* number of its last record */
+	uint32_t epoch;      /* of the writer */
+	int64_t made_sec;    /* it has nothing from after that, by the clock of the writer */
+	bool is_snapshot;
+};
+
 struct recovery_settings {
 	/* `done` of `total` steps of what is going on; total 0: not known.  May be NULL. */
 	void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
@@ -31,6 +42,8 @@ struct recovery_provider {
 	uint64_t newest;     /* generation of the newest object */
 	uint64_t complete;   /* up to here this provider alone is complete; 0: not at all */
 	size_t objects;
+	size_t snapshots, segments; /* of these objects */
+	size_t lacking;      /* objects of the newest state that others have and it has not */
 };
 
 /*
@@ -48,6 +61,23 @@ void recovery_provider_get(const struct recovery *recovery, unsigned i,
 /* The newest state that those that are reached give together; 0: none. */
 uint64_t recovery_newest(const struct recovery *recovery, uint32_t *epoch);
 
+/*
+ * recovery_list_states - every state that can be had, newest first.  Reads each segment, and keeps
+ * nothing of it.  visit returns 0 to go on; bit i of providers: provider i has the object that ends
+ * this state.  0, what visit returned, -ENOMEM.
+ */
+int recovery_list_states(struct recovery *recovery,
+			 int (*visit)(void *ctx, const struct recovery_state *state,
+				      uint32_t providers),
+			 void *ctx);
+/*
+ * recovery_choose - the newest state that is not later than at_sec; 1 when nothing so old is held:
+ * then the oldest there is.  Reads the segments behind it.  -ENODATA: there is no state at all.
+ */
+int recovery_choose(struct recovery *recovery, int64_t at_sec, struct recovery_state *out);
+/* From now on the recovery ends with this state, and not with the newest. */
+void recovery_aim(struct recovery *recovery, const struct recovery_state *state);
+
 struct recovery_result {
 	uint64_t generation;
 	uint32_t epoch;
@@ -60,7 +90,8 @@ struct recovery_result {
 /*
  * recovery_run - rebuilds index and superblock in config->home, which holds no file system (-EEXIST)
  * and perhaps the remains of a recovery that did not end: what that one fetched is used again.
- * The superblock is written last.  -ENODATA: no whole snapshot of the index is left anywhere.
+ * The superblock is written last.  -ENODATA: no whole snapshot of the index is left anywhere (that
+ * the state aimed at could begin with).
  */
 int recovery_run(struct recovery *recovery, struct recovery_result *result, struct buf *why);
 

@@ -15,7 +15,7 @@
 #include <stdio.h>
 
 const struct oplog_file *recovery_next_segment(const struct oplog_files *files, uint32_t epoch,
-					       uint64_t after)
+					       uint32_t epoch_max, uint64_t after)
 {
 	const struct oplog_file *best = NULL;
 
@@ -24,7 +24,7 @@ const struct oplog_file *recovery_next_segment(const struct oplog_files *files, 
 		const struct oplog_name *name = &files->files[i].name;
 
 		if (name->kind == OPLOG_SEGMENT && name->first == after + 1 &&
-		    name->epoch >= epoch && (!best || name->epoch > best->name.epoch ||
+		    name->epoch >= epoch && name->epoch <= epoch_max && (!best || name->epoch > best->name.epoch ||
 					     name->last > best->name.last))
 			best = &files->files[i];
 	}
@@ -39,7 +39,7 @@ uint64_t recovery_chain_end(const struct oplog_files *files, const struct oplog_
 	uint64_t end = root->first;
 
 	*epoch = root->epoch;
-	while ((segment = recovery_next_segment(files, *epoch, end)) != NULL) {
+	while ((segment = recovery_next_segment(files, *epoch, UINT32_MAX, end)) != NULL) {
 		end = segment->name.last;
 		*epoch = segment->name.epoch;
 	}
@@ -67,19 +67,29 @@ static void describe(struct source *source)
 
 		if (name->kind == OPLOG_PART)
 			continue;
+		shown->snapshots += name->kind == OPLOG_ROOT;
+		shown->segments += name->kind == OPLOG_SEGMENT;
+		if (name->epoch > shown->epoch)
+			shown->newest = 0; /* states are ordered by (epoch, record) */
+		if (name->epoch >= shown->epoch)
+			shown->newest = MAX(shown->newest, name->last);
 		shown->epoch = MAX(shown->epoch, name->epoch);
-		shown->newest = MAX(shown->newest, name->last);
 	}
 	shown->complete = recovery_complete_state(&source->files, &epoch);
 }
 
 static int merge(struct recovery *recovery, const struct oplog_files *files)
 {
+	size_t count = recovery->all.count;
 	int r = 0;
 
-	for (size_t i = 0; i < files->count && r == 0; i++)
-		if (!oplog_files_find(&recovery->all, &files->files[i].name))
+	for (size_t i = 0; i < files->count && r == 0; i++) {
+		struct oplog_files before = recovery->all; /* what is added now is not sorted yet */
+
+		before.count = count;
+		if (!oplog_files_find(&before, &files->files[i].name))
 			r = oplog_files_add(&recovery->all, &files->files[i]);
+	}
 	oplog_files_sort(&recovery->all);
 	return r;
 }
@@ -107,4 +117,25 @@ int recovery_look_at(struct recovery *recovery, const struct config_provider *pr
 	source->shown.is_reached = true;
 	describe(source);
 	return merge(recovery, &source->files);
+}
+
+/* Objects of the newest state that each provider lacks: the newest root, its parts, the chain. */
+void recovery_compare(struct recovery *recovery)
+{
+	AUTO(oplog_files) roots = OPLOG_FILES_INIT;
+	const struct oplog_name *root;
+
+	if (oplog_files_roots(&recovery->all, &roots) < 0 || roots.count == 0)
+		return;
+	root = &roots.files[0].name;
+	for (size_t i = 0; i < recovery->all.count; i++) {
+		const struct oplog_name *name = &recovery->all.files[i].name;
+
+		if (name->kind == OPLOG_SEGMENT ? name->epoch < root->epoch || name->first <= root->first
+						: memcmp(name->id, root->id, sizeof(name->id)) != 0)
+			continue;
+		for (unsigned j = 0; j < recovery->source_count; j++)
+			if (!oplog_files_find(&recovery->sources[j].files, name))
+				recovery->sources[j].shown.lacking++;
+	}
 }

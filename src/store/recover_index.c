@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * From objects under index/ to an index: each object from whichever provider has it right, first
- * stored in home/recover, so that what was fetched once is not fetched again after an interruption.
- */
+/* From objects under index/ to an index: a snapshot, then the segments behind it. */
 #include "store/recover_private.h"
 
 #include "util/err.h"
@@ -17,72 +14,7 @@
 
 #define RECORDS_BATCH 4096u
 
-/* ---- fetching ---- */
-
-/* Opens what lies in home/recover: 0, or an error when it is not there or not right. */
-static int open_fetched(struct recovery *recovery, const struct oplog_name *name, struct buf *body,
-			struct digest *hash)
-{
-	AUTO(buf) object = BUF_INIT;
-	char text[OPLOG_NAME_SIZE];
-	int r = oplog_dir_read(recovery->dir, oplog_name_print(name, text), &object);
-
-	buf_clear(body);
-	return r < 0 ? r : oplog_open_object(recovery->keyring, recovery->ctx, name,
-					     buf_bytes(&object), body, hash);
-}
-
-static int fetch_from(struct recovery *recovery, struct source *source,
-		      const struct oplog_name *name, struct buf *body, struct digest *hash)
-{
-	char text[OPLOG_NAME_SIZE], key[sizeof(OPLOG_PREFIX) + OPLOG_NAME_SIZE];
-	AUTO(buf) object = BUF_INIT;
-	struct backend_req req = {.op = BACKEND_GET, .key = key, .len = BACKEND_TO_END,
-				  .out = &object};
-	int r;
-
-	snprintf(key, sizeof(key), OPLOG_PREFIX "%s", oplog_name_print(name, text));
-	r = backend_run(source->backend, &req);
-	buf_clear(body);
-	if (r == 0)
-		r = oplog_open_object(recovery->keyring, recovery->ctx, name, buf_bytes(&object),
-				      body, hash);
-	if (r < 0) {
-		recovery_note(recovery, "provider %s: %s: %s; another copy is looked for",
-			      source->shown.name, key,
-			      r == -EBADMSG ? "does not authenticate"
-					    : (req.cause[0] ? req.cause : err_sentence(r)));
-		return r;
-	}
-	return oplog_dir_write(recovery->dir, text, buf_bytes(&object), false);
-}
-
-/* The body of an object, from an earlier try or from the first provider that has it right. */
-static int fetch(struct recovery *recovery, const struct oplog_name *name, struct buf *body,
-		 struct digest *hash)
-{
-	int r = open_fetched(recovery, name, body, hash);
-
-	if (r == 0)
-		return 0;
-	r = -ENOENT;
-	for (unsigned i = 0; i < recovery->source_count && r != 0; i++) {
-		struct source *source = &recovery->sources[i];
-
-		if (oplog_files_find(&source->files, name))
-			r = fetch_from(recovery, source, name, body, hash);
-	}
-	return r;
-}
-
-static struct oplog_name part_name(const struct oplog_name *root, uint32_t part)
-{
-	struct oplog_name name = *root;
-
-	name.kind = OPLOG_PART;
-	name.part = part;
-	return name;
-}
+/* ---- the snapshot ---- */
 
 /* All of a snapshot to home/recover. */
 static int fetch_snapshot(struct recovery *recovery, const struct oplog_name *name,
@@ -91,17 +23,13 @@ static int fetch_snapshot(struct recovery *recovery, const struct oplog_name *na
 	AUTO(oplog_root) root = OPLOG_ROOT_INIT;
 	AUTO(buf) body = BUF_INIT;
 	struct digest hash;
-	int r = fetch(recovery, name, &body, &hash);
+	int r = recovery_fetch_root(recovery, name, &root);
 
-	if (r == 0)
-		r = oplog_root_read(buf_bytes(&body), &root);
-	if (r == 0 && (root.txn != name->last || root.chain_seq != name->first))
-		r = -EBADMSG;
 	for (uint32_t i = 0; i < root.part_count && r == 0; i++) {
-		struct oplog_name part = part_name(name, i);
+		struct oplog_name part = recovery_part_name(name, i);
 
 		recovery_progress(recovery, "fetching the snapshot", i, root.part_count);
-		r = fetch(recovery, &part, &body, &hash);
+		r = recovery_fetch(recovery, &part, &body, &hash);
 		if (r == 0 && memcmp(hash.b, root.parts[i].hash.b, sizeof(hash.b)) != 0)
 			r = -EBADMSG;
 	}
@@ -169,10 +97,10 @@ static int restore_snapshot(struct recovery *recovery, const struct oplog_name *
 	int r = 0;
 
 	for (uint32_t i = 0; i < root->part_count && r == 0; i++) {
-		struct oplog_name part = part_name(name, i);
+		struct oplog_name part = recovery_part_name(name, i);
 
 		recovery_progress(recovery, "restoring the snapshot", i, root->part_count);
-		r = fetch(recovery, &part, &body, &hash);
+		r = recovery_fetch(recovery, &part, &body, &hash);
 		if (r == 0)
 			r = restore_part(recovery, root->txn, buf_bytes(&body));
 	}
@@ -206,33 +134,37 @@ static int apply_segment(struct recovery *recovery, struct bytes records)
 	return r < 0 ? r : apply_batch_of(recovery, &batch);
 }
 
-/* Every segment that follows; ends where none does, or where one is not right anywhere. */
+/* Every segment that follows, up to the state aimed at; ends where none does, or where one is not
+ * right anywhere. */
 static int apply_chain(struct recovery *recovery, const struct oplog_name *name,
 		       const struct oplog_root *root, struct recovery_result *result)
 {
 	const struct oplog_file *segment;
 	struct digest previous = root->chain_hash;
+	uint32_t epoch_max = recovery->is_aimed ? recovery->target.epoch : UINT32_MAX;
+	uint64_t upto = recovery->is_aimed ? recovery->target.generation : UINT64_MAX;
 	uint64_t at = root->chain_seq, end;
 	AUTO(buf) body = BUF_INIT;
 	int r = 0;
 
-	end = recovery_chain_end(&recovery->all, name, &result->epoch);
+	end = MIN(recovery_chain_end(&recovery->all, name, &result->epoch), upto);
 	result->epoch = name->epoch;
 	result->made_sec = root->made_sec;
 	result->generation = root->txn;
-	while (r == 0 &&
-	       (segment = recovery_next_segment(&recovery->all, result->epoch, at)) != NULL) {
+	while (r == 0 && (segment = recovery_next_segment(&recovery->all, result->epoch, epoch_max,
+							  at)) != NULL &&
+	       segment->name.last <= upto) {
 		struct oplog_segment_head head;
 		struct digest hash;
 		struct bytes records;
 
 		recovery_progress(recovery, "applying the oplog", at, end);
-		r = fetch(recovery, &segment->name, &body, &hash);
+		r = recovery_fetch(recovery, &segment->name, &body, &hash);
 		if (r == 0)
 			r = oplog_segment_read(buf_bytes(&body), &head, &records);
 		if (r == 0 && memcmp(head.previous.b, previous.b, sizeof(previous.b)) != 0)
 			r = -EBADMSG;
-		if (r == -EBADMSG || r == -ENOENT || r == -EIO || r == -EAGAIN) {
+		if (recovery_is_lacking(r)) {
 			recovery_note(recovery, "the oplog breaks off behind record %" PRIu64
 				      ": the next segment is nowhere to be had; what came later "
 				      "is lost", at);
@@ -292,8 +224,11 @@ int recovery_build_index(struct recovery *recovery, struct recovery_result *resu
 		const struct oplog_name *name = &roots.files[i].name;
 		AUTO(oplog_root) root = OPLOG_ROOT_INIT;
 
+		if (recovery->is_aimed && (name->epoch > recovery->target.epoch ||
+					   name->last > recovery->target.generation))
+			continue;
 		r = fetch_snapshot(recovery, name, &root);
-		if (r == -EBADMSG || r == -ENOENT || r == -EAGAIN || r == -EIO) {
+		if (recovery_is_lacking(r)) {
 			recovery_note(recovery, "the snapshot of generation %" PRIu64
 				      " is not whole; an older one is tried", name->last);
 			r = 0;

@@ -8,6 +8,8 @@
 #include "store/provider.h"
 #include "store/recover.h"
 
+#include <errno.h>
+
 struct source {
 	const struct config_provider *config;
 	struct backend *backend;
@@ -31,6 +33,9 @@ struct recovery {
 	struct index *index;
 	struct index_reader *reader;
 	int lock_fd;
+	bool keeps; /* what is fetched goes to dir */
+	bool is_aimed;
+	struct recovery_state target; /* if is_aimed */
 };
 
 /* recover.c: one line to who asked; how far it is */
@@ -41,14 +46,32 @@ void recovery_progress(struct recovery *recovery, const char *what, uint64_t don
 /* recover_find.c */
 int recovery_look_at(struct recovery *recovery, const struct config_provider *provider,
 		     struct buf *why);
-/* The segment that goes on behind record `after`, of writer epoch `epoch` or a later one; NULL. */
+/*
+ * The segment that goes on behind record `after`, of writer epoch `epoch` or a later one, but none
+ * above epoch_max; NULL.
+ */
 const struct oplog_file *recovery_next_segment(const struct oplog_files *files, uint32_t epoch,
-					       uint64_t after);
+					       uint32_t epoch_max, uint64_t after);
 /* Up to where a root and the segments behind it reach; *epoch: of the last of them. */
 uint64_t recovery_chain_end(const struct oplog_files *files, const struct oplog_name *root,
 			    uint32_t *epoch);
-/* The same for the newest root among files; 0: there is none. */
+/* What each provider lacks of the newest state, once all were looked at. */
+void recovery_compare(struct recovery *recovery);
+/* As recovery_chain_end for the newest root among files; 0: there is none. */
 uint64_t recovery_complete_state(const struct oplog_files *files, uint32_t *epoch);
+
+/* recover_fetch.c: the body of an object from wherever it is right; -ENOENT: nowhere. */
+int recovery_fetch(struct recovery *recovery, const struct oplog_name *name, struct buf *body,
+		   struct digest *hash);
+struct oplog_name recovery_part_name(const struct oplog_name *root, uint32_t part);
+/* Body of a root, checked against its name. */
+int recovery_fetch_root(struct recovery *recovery, const struct oplog_name *name,
+			struct oplog_root *out);
+/* What is wrong with one object, so that another may do. */
+static inline bool recovery_is_lacking(int r)
+{
+	return r == -EBADMSG || r == -ENOENT || r == -EAGAIN || r == -EIO;
+}
 
 /* recover_index.c: recovery->index from what lies under index/.  -ENODATA: no whole snapshot. */
 int recovery_build_index(struct recovery *recovery, struct recovery_result *result,

@@ -26,7 +26,10 @@ bin_fsck_shardfs_SOURCES = src/tools/fsck_shardfs.c
 bin_fsck_shardfs_LDADD = $(TOOLS_LIBS)
 
 sbin_PROGRAMS += bin/shardfs-recover
-bin_shardfs_recover_SOURCES = src/tools/shardfs_recover.c
+bin_shardfs_recover_SOURCES = \
+	src/tools/recover_show.c \
+	src/tools/recover_show.h \
+	src/tools/shardfs_recover.c
 bin_shardfs_recover_LDADD = $(TOOLS_LIBS)
 
 # mount(8) looks in /sbin alone: a link there when we may put one.

@@ -5,6 +5,7 @@
 #include "crypto/recovery.h"
 #include "store/recover.h"
 #include "store/store.h"
+#include "tools/recover_show.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -23,12 +24,12 @@ enum recover_exit {
 	RECOVER_OK = 0,
 	RECOVER_FAILED = 1,
 	RECOVER_USAGE = 2,
+	RECOVER_NOT_AS_ASKED = 3,
 	RECOVER_DAMAGED = 4,
 	RECOVER_KEYS = 7,
 };
 
-#define INIT_MAX	 CONFIG_PROVIDERS_MAX
-#define PROGRESS_EVERY_MS 100u
+#define INIT_MAX CONFIG_PROVIDERS_MAX
 
 struct recover_args {
 	const char *config_path;
@@ -36,12 +37,8 @@ struct recover_args {
 	unsigned init_count;
 	const char *shares[SHARE_COUNT_MAX];
 	unsigned share_count;
-	bool is_list, is_from_footers;
-};
-
-struct screen {
-	bool is_terminal, is_shown;
-	uint64_t shown_ms;
+	bool is_list, is_from_footers, is_at;
+	int64_t at_sec;
 };
 
 static const char usage_text[] =
@@ -51,7 +48,9 @@ static const char usage_text[] =
 	"providers must be those of the file system; one of them is enough.  What was interrupted is\n"
 	"taken up again by the same command.\n"
 	"\n"
-	"  -l, --list          say what each provider has, and change nothing\n"
+	"  -l, --list          say what each provider has, and which states are held; change nothing\n"
+	"  -a, --at TIME       not the newest state but the newest not later than TIME:\n"
+	"                      2026-11-01T12:00:00Z, \"2026-11-01 12:00\" (local time), \"2h ago\"\n"
 	"  -i, --init NAME     NAME is a new and empty provider: make it this file system's\n"
 	"  -f, --from-footers  all objects of the index are gone: make what can be had from the\n"
 	"                      shards alone, one file for each chunk under /lost+found\n"
@@ -61,23 +60,33 @@ static const char usage_text[] =
 	"  -V, --version       version\n"
 	"\n"
 	"Exit status: 0 recovered, all of it; 1 failed; 2 usage or configuration invalid;\n"
+	"3 recovered, but nothing as old as --at asks is held: it is the oldest there is;\n"
 	"4 recovered, but files are named that are not whole; 7 no usable passphrase.\n";
 
 /* 0 to go on, else 1 + exit status. */
 static int parse_args(int argc, char **argv, struct recover_args *args)
 {
 	static const struct option options[] = {
-		{"list", no_argument, NULL, 'l'}, {"init", required_argument, NULL, 'i'},
+		{"list", no_argument, NULL, 'l'}, {"at", required_argument, NULL, 'a'}, {"init", required_argument, NULL, 'i'},
 		{"from-footers", no_argument, NULL, 'f'}, {"share", required_argument, NULL, 's'},
 		{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'},
 		{0},
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "li:fs:hV", options, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "la:i:fs:hV", options, NULL)) >= 0) {
 		switch (c) {
 		case 'l':
 			args->is_list = true;
+			break;
+		case 'a':
+			args->is_at = true;
+			if (clock_parse(optarg, clock_wall().sec, &args->at_sec) < 0) {
+				fprintf(stderr, "shardfs-recover: --at: %s: no time; like "
+					"2026-11-01T12:00:00Z, \"2026-11-01 12:00\" or "
+					"\"2h ago\"\n", optarg);
+				return 1 + RECOVER_USAGE;
+			}
 			break;
 		case 'i':
 			if (args->init_count < INIT_MAX)
@@ -109,83 +118,20 @@ static int parse_args(int argc, char **argv, struct recover_args *args)
 		      stderr);
 		return 1 + RECOVER_USAGE;
 	}
+	if (args->is_at && (args->is_from_footers || args->is_list)) {
+		fputs("shardfs-recover: --at goes with neither --list nor --from-footers\n", stderr);
+		return 1 + RECOVER_USAGE;
+	}
 	args->config_path = argv[optind];
 	return 0;
 }
 
-/* ---- the terminal ---- */
-
-static void clear_line(struct screen *screen)
-{
-	if (screen->is_shown)
-		fputs("\r\033[K", stderr);
-	screen->is_shown = false;
-}
-
-static void show_progress(void *ctx, const char *what, uint64_t done, uint64_t total)
-{
-	struct screen *screen = ctx;
-	uint64_t now = clock_mono_ms();
-
-	if (!screen->is_terminal || (screen->is_shown && now - screen->shown_ms < PROGRESS_EVERY_MS))
-		return;
-	screen->shown_ms = now;
-	clear_line(screen);
-	if (total > 0)
-		fprintf(stderr, "%s: %" PRIu64 " of %" PRIu64 " (%u %%)", what, done, total,
-			(unsigned)(done * 100.0 / total));
-	else
-		fprintf(stderr, "%s: %" PRIu64, what, done);
-	fflush(stderr);
-	screen->is_shown = true;
-}
-
-static void show_note(void *ctx, const char *text)
-{
-	clear_line(ctx);
-	fprintf(stderr, "shardfs-recover: %s\n", text);
-}
-
-/* ---- what is where ---- */
-
-static void list_states(const struct recovery *recovery)
-{
-	uint32_t epoch = 0;
-	uint64_t newest = recovery_newest(recovery, &epoch);
-
-	printf("%-20s %12s %12s  %s\n", "provider", "newest", "complete", "state");
-	for (unsigned i = 0; i < recovery_provider_count(recovery); i++) {
-		struct recovery_provider shown;
-
-		recovery_provider_get(recovery, i, &shown);
-		if (!shown.is_reached) {
-			printf("%-20s %12s %12s  not reached: %s\n", shown.name, "-", "-",
-			       shown.cause);
-			continue;
-		}
-		printf("%-20s %12" PRIu64 " %12" PRIu64 "  %s\n", shown.name, shown.newest,
-		       shown.complete,
-		       shown.complete == 0	   ? "has no snapshot"
-		       : shown.complete < newest   ? "stale"
-						   : "complete");
-	}
-	if (newest > 0)
-		printf("together they give generation %" PRIu64 " (writer epoch %" PRIu32 ")\n",
-		       newest, epoch);
-	else
-		puts("together they give nothing: no snapshot of the index is there");
-}
-
 static void tell(const struct config *config, const struct recovery_result *result)
 {
-	time_t made = (time_t)result->made_sec;
-	char when[64] = "?";
-	struct tm tm;
+	char when[64];
 
-	if (localtime_r(&made, &tm))
-		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S %z", &tm);
 	printf("%s: recovered generation %" PRIu64 " of %s\n", config->home, result->generation,
-	       when);
+	       show_time(result->made_sec, when));
 	printf("  %" PRIu64 " inodes, %" PRIu64 " bytes, %" PRIu64 " shards\n", result->inodes,
 	       result->bytes, result->shards);
 	if (result->objects_unknown > 0)
@@ -220,13 +166,85 @@ static int combine(const struct recover_args *args, struct credentials *out, str
 	return r;
 }
 
+/* Exit statuses from here on. */
+
+static int list(struct recovery *recovery, struct screen *screen)
+{
+	AUTO(buf) why = BUF_INIT;
+	int r = show_states(recovery, screen);
+
+	return r < 0 ? fail("states cannot be listed: ", &why, r) : RECOVER_OK;
+}
+
+/* 0; 1: nothing so old is held, *out is the oldest; or a negative error with why. */
+static int aim(struct recovery *recovery, int64_t at_sec, struct screen *screen,
+	       struct recovery_state *out, struct buf *why)
+{
+	struct recovery_state state;
+	char asked[64], when[64];
+	int r = recovery_choose(recovery, at_sec, &state);
+
+	show_clear(screen);
+	if (r < 0) {
+		buf_printf(why, "no state can be chosen: %s", err_sentence(r));
+		return r;
+	}
+	if (r > 0)
+		printf("nothing from before %s is held any more; the oldest state there is will do: ",
+		       show_time(at_sec, asked));
+	else
+		printf("newest state not later than %s: ", show_time(at_sec, asked));
+	printf("generation %" PRIu64 " of %s (writer epoch %" PRIu32 ", %s)\n", state.generation,
+	       show_time(state.made_sec, when), state.epoch,
+	       state.is_snapshot ? "a snapshot" : "the end of a segment");
+	fflush(stdout);
+	recovery_aim(recovery, &state);
+	*out = state;
+	return r;
+}
+
+static int make_home(const struct recover_args *args, const struct config *config,
+		     struct recovery *recovery, struct screen *screen)
+{
+	struct recovery_result result = {0};
+	AUTO(buf) why = BUF_INIT;
+	struct recovery_state state = {0};
+	bool is_as_asked = true;
+	int r = 0;
+
+	for (unsigned i = 0; i < args->init_count && r == 0; i++)
+		r = recovery_init_provider(recovery, args->init[i], &why);
+	if (r == 0 && args->is_at) {
+		r = aim(recovery, args->at_sec, screen, &state, &why);
+		is_as_asked = r == 0;
+		r = MIN(r, 0);
+	}
+	if (r == 0 && args->is_from_footers)
+		r = recovery_run_from_footers(recovery, &result, &why);
+	else if (r == 0)
+		r = recovery_run(recovery, &result, &why);
+	show_clear(screen);
+	if (r < 0)
+		return fail("", &why, r);
+	tell(config, &result);
+	if (args->is_from_footers) {
+		puts("  lost: names, owners, modes, times, attributes, and which chunks made up a file;\n"
+		     "  each chunk is a file under /lost+found, and a file of one chunk is whole there");
+		return RECOVER_DAMAGED;
+	}
+	if (result.files_damaged > 0)
+		return RECOVER_DAMAGED;
+	/* where the oplog breaks off it ends before the state that was chosen */
+	return is_as_asked && result.generation >= state.generation ? RECOVER_OK
+								    : RECOVER_NOT_AS_ASKED;
+}
+
 static int recover(const struct recover_args *args, const struct config *config)
 {
 	AUTO(credentials) credentials = CREDENTIALS_INIT;
 	struct screen screen = {.is_terminal = isatty(STDERR_FILENO)};
 	struct recovery_settings settings = {.progress = show_progress, .note = show_note,
 					     .ctx = &screen};
-	struct recovery_result result = {0};
 	struct recovery *recovery;
 	AUTO(buf) why = BUF_INIT;
 	int r = combine(args, &credentials, &why);
@@ -238,32 +256,14 @@ static int recover(const struct recover_args *args, const struct config *config)
 	if (args->share_count > 0)
 		settings.credentials = &credentials;
 	r = recovery_open(config, &settings, &why, &recovery);
-	clear_line(&screen);
+	show_clear(&screen);
 	if (r < 0)
 		return fail("", &why, r);
-	list_states(recovery);
+	show_providers(recovery);
 	fflush(stdout);
-	if (args->is_list) {
-		recovery_close(recovery);
-		return RECOVER_OK;
-	}
-	for (unsigned i = 0; i < args->init_count && r == 0; i++)
-		r = recovery_init_provider(recovery, args->init[i], &why);
-	if (r == 0 && args->is_from_footers)
-		r = recovery_run_from_footers(recovery, &result, &why);
-	else if (r == 0)
-		r = recovery_run(recovery, &result, &why);
+	r = args->is_list ? list(recovery, &screen) : make_home(args, config, recovery, &screen);
 	recovery_close(recovery);
-	clear_line(&screen);
-	if (r < 0)
-		return fail("", &why, r);
-	tell(config, &result);
-	if (args->is_from_footers) {
-		puts("  lost: names, owners, modes, times, attributes, and which chunks made up a file;\n"
-		     "  each chunk is a file under /lost+found, and a file of one chunk is whole there");
-		return RECOVER_DAMAGED;
-	}
-	return result.files_damaged > 0 ? RECOVER_DAMAGED : RECOVER_OK;
+	return r;
 }
 
 int main(int argc, char **argv)

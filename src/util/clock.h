@@ -30,5 +30,12 @@ bool clock_test_is_frozen(void);
  * CLOCK_RFC3339_SIZE bytes.  A year that no calendar reaches is printed as "@seconds". */
 #define CLOCK_RFC3339_SIZE 48
 const char *clock_rfc3339(struct wall_time t, char *out);
+/*
+ * clock_parse - a point in time as people write it: RFC 3339 ("2026-01-31T12:00:00Z", an offset
+ * "+02:00", fractions are dropped), the same with a blank for the T, without seconds, without time
+ * (0:00) or without zone (then local time), or "2h ago" (units_parse_duration) before now_sec.
+ * -EINVAL: none of these, or no such day.
+ */
+int clock_parse(const char *text, int64_t now_sec, int64_t *sec);
 
 #endif

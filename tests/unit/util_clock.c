@@ -3,6 +3,10 @@
 
 #include <criterion/criterion.h>
 
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
 Test(util_clock, monotonic_time_does_not_run_backwards)
 {
 	uint64_t before = clock_mono_ns();
@@ -31,6 +35,54 @@ Test(util_clock, a_frozen_clock_moves_when_told)
 	clock_test_release();
 	cr_assert_not(clock_test_is_frozen());
 	cr_assert(clock_wall().sec > 1700000000);
+}
+
+Test(util_clock, a_point_in_time_is_read_as_people_write_it)
+{
+	static const struct {
+		const char *text;
+		int64_t sec; /* -1: refused */
+	} cases[] = {
+		{"2026-01-31T12:00:00Z", 1769860800},
+		{"2026-01-31t12:00:00.75z", 1769860800},
+		{"2026-01-31 12:00:00Z", 1769860800},
+		{"2026-01-31 12:00Z", 1769860800},
+		{"2026-01-31T14:30:00+02:30", 1769860800},
+		{"2026-01-31T07:00:00-05:00", 1769860800},
+		{"2026-01-31 12:00", 1769860800},
+		{"2026-01-31", 1769817600},
+		{"2024-02-29", 1709164800},
+		{"2h ago", 1000000 - 7200},
+		{"1.5h ago", 1000000 - 5400},
+		{"30s ago", 1000000 - 30},
+		{"2026-02-30", -1},
+		{"2026-02-00", -1},
+		{"2026-13-01", -1},
+		{"2026-1-31", -1},
+		{"2026-01-31T25:00:00Z", -1},
+		{"2026-01-31T12:00:00", 1769860800},
+		{"2026-01-31T12:00:00.Z", -1},
+		{"2026-01-31T12:00:00Zulu", -1},
+		{"2026-01-31T12:00:00+2", -1},
+		{"2026-01-31X12:00", -1},
+		{"2026-01-31T", -1},
+		{"yesterday", -1},
+		{"2h", -1},
+		{"-2h ago", -1},
+		{" ago", -1},
+		{"2h ago ", -1},
+		{"", -1},
+	};
+
+	setenv("TZ", "UTC", 1); /* what has no zone is local time */
+	tzset();
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int64_t sec = -1;
+		int r = clock_parse(cases[i].text, 1000000, &sec);
+
+		cr_assert_eq(r, cases[i].sec < 0 ? -EINVAL : 0, "%s: %d", cases[i].text, r);
+		cr_assert_eq(sec, cases[i].sec, "%s: %lld", cases[i].text, (long long)sec);
+	}
 }
 
 Test(util_clock, wall_time_is_printed_in_utc)
