@@ -378,6 +378,7 @@ void backend_clear_answer(struct backend_req *req)
 	req->mtime = (struct wall_time){0};
 	req->tier = BACKEND_HOT;
 	req->is_restoring = false;
+	req->server_ms = 0;
 }
 
 int backend_submit(struct backend *backend, struct backend_req *req)

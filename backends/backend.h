@@ -26,13 +26,21 @@
  *  - LIST may miss or repeat keys that change meanwhile; others it gives
  *    exactly once.
  *  - a request that failed leaves the caller's results as they were (error,
- *    cause, retry_after_ms, is_absent apart; bytes at `into` are undefined).
+ *    cause, retry_after_ms, is_absent, server_ms apart; bytes at `into` are undefined).
  *
  * Present and absent.  A store belongs to one file system under one name:
  * backend_init() leaves a marker that says so.  A store whose marker cannot be
  * seen, or names another owner, is absent: every request is answered with
  * -EAGAIN, is_absent and a cause, never with -ENOENT or an empty LIST.  HEAD
  * of any key is a cheap probe: 0 and -ENOENT mean present.
+ *
+ * Time.  A store on other machines has a clock that nobody on this one can set;
+ * locks until a date are judged by the clocks of several.  A backend that hears
+ * such a clock (the Date of an HTTP answer) says BACKEND_CAN_TELL_TIME and gives
+ * it with the answers that carried it, in server_ms: also with failures, as long
+ * as it is the store that answered and the connection is authenticated; never
+ * from a cache, and never the time of this machine.  One that cannot (a
+ * directory) leaves 0.
  *
  * Answers, a closed list:
  *	0
@@ -143,6 +151,7 @@ struct backend_req {
 	struct wall_time mtime;		/* HEAD */
 	enum backend_tier tier;		/* HEAD */
 	bool is_restoring;		/* HEAD: archived, and a RESTORE is under way */
+	int64_t server_ms; /* the store's own clock when it answered, ms since 1970; 0: not told */
 
 	/* private to the layers */
 	struct list link; /* in the queue of the layer that holds it */
@@ -157,6 +166,7 @@ struct backend_req {
 #define BACKEND_CAN_RANGE	   (1u << 1) /* GET moves only the asked bytes */
 #define BACKEND_CAN_ATOMIC_REPLACE (1u << 2)
 #define BACKEND_CAN_TIERS	   (1u << 3) /* objects may be archived */
+#define BACKEND_CAN_TELL_TIME	   (1u << 4) /* answers have server_ms; see above */
 
 /* One setting as the configuration file has it; line 0: not from a file. */
 struct backend_setting {

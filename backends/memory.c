@@ -29,6 +29,7 @@ struct store {
 	struct object *objects;
 	size_t count, capacity;
 	uint64_t used_bytes;
+	int64_t clock_ms; /* what answers tell; 0: this machine's clock */
 	bool is_marked, is_absent;
 	uint8_t fs_id[BACKEND_FS_ID_SIZE];
 	char name[BACKEND_NAME_MAX + 1];
@@ -303,8 +304,16 @@ static bool is_absent_locked(const struct memory_backend *memory)
 				    strcmp(memory->base.name, store->name) != 0);
 }
 
+static int64_t time_of(const struct store *store)
+{
+	struct wall_time now = clock_wall();
+
+	return store->clock_ms ? store->clock_ms : now.sec * 1000 + now.nsec / 1000000;
+}
+
 static int run_locked(struct memory_backend *memory, struct backend_req *req)
 {
+	req->server_ms = time_of(memory->store);
 	req->is_absent = is_absent_locked(memory);
 	if (req->is_absent)
 		return -EAGAIN;
@@ -451,7 +460,8 @@ const struct backend_ops memory_ops = {
 	.type = "memory",
 	.options = memory_options,
 	.config_size = sizeof(struct memory_config),
-	.can = BACKEND_CAN_CREATE_ONLY | BACKEND_CAN_RANGE | BACKEND_CAN_ATOMIC_REPLACE,
+	.can = BACKEND_CAN_CREATE_ONLY | BACKEND_CAN_RANGE | BACKEND_CAN_ATOMIC_REPLACE |
+	       BACKEND_CAN_TELL_TIME,
 	.open = memory_open,
 	.submit = memory_submit,
 	.close = memory_close,
@@ -475,6 +485,14 @@ void memory_set_absent(struct backend *backend, bool is_absent)
 	LOCK_SCOPE(&store->lock);
 
 	store->is_absent = is_absent;
+}
+
+void memory_set_clock(struct backend *backend, int64_t clock_ms)
+{
+	struct store *store = store_of(backend);
+	LOCK_SCOPE(&store->lock);
+
+	store->clock_ms = clock_ms;
 }
 
 int memory_damage(struct backend *backend, const char *key, uint64_t offset, uint8_t xor_mask)

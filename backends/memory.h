@@ -15,6 +15,8 @@
 void memory_forget(const char *shared);
 /* Takes the store away and brings it back: requests find it absent meanwhile. */
 void memory_set_absent(struct backend *backend, bool is_absent); /* any backend of the pile */
+/* The time that answers tell from now on, in ms since 1970; 0: that of this machine. */
+void memory_set_clock(struct backend *backend, int64_t clock_ms);
 /* Changes one byte of a stored object in place; -ENOENT. */
 int memory_damage(struct backend *backend, const char *key, uint64_t offset, uint8_t xor_mask);
 size_t memory_object_count(struct backend *backend);

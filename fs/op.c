@@ -166,8 +166,17 @@ static void enqueue(struct op *op)
 		cond_wake_one(&pool->work);
 	}
 	lock_drop(&pool->lock);
-	if (!is_taken)
+	if (!is_taken && op->req)
 		fail(op, -ENOMEM);
+	else if (!is_taken)
+		op_end(op);
+}
+
+void op_go_on(struct op *op, op_run *run)
+{
+	assert(!op->req);
+	op->run = run;
+	enqueue(op);
 }
 
 /* ---- waiting on a loop ---- */

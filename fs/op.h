@@ -47,6 +47,7 @@ struct op {
 	bool is_priv_killed; /* FUSE_*_KILL_SUIDGID of the request */
 	bool is_cached;	     /* WRITE: pages of the page cache */
 	bool moves_times;    /* WRITE: mtime and ctime are ours to move */
+	bool is_writer;	     /* GETATTR: by a handle that may write */
 	bool is_slow;	     /* may wait for the kernel, or for long: never on a loop */
 
 	uint32_t uid, gid, pid, umask;
@@ -81,6 +82,8 @@ int op_hold2(struct op *op, fuse_ino_t ino);
 void op_go(struct op *op, int r);
 /* The same on a reader thread. */
 void op_step(struct op *op, struct index_reader *reader);
+/* Runs the rest of an op that has been replied to on a reader thread; `run` answers OP_DONE. */
+void op_go_on(struct op *op, op_run *run);
 /* Ends an op that has been replied to. */
 void op_end(struct op *op);
 

@@ -51,7 +51,7 @@ void ops_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 			 struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
 			 struct fuse_file_info *fi_out, size_t len, int flags);
 /* Opens op->inode (flags: op->flags) and replies; for CREATE of a name that is there. */
-int ops_open_checks(struct inode *inode, uint32_t flags);
+int ops_open_checks(struct store *store, struct inode *inode, uint32_t flags);
 
 /* ops_attr.c */
 void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);

@@ -4,6 +4,7 @@
  * regular files that it knows: what is answered here counts for files that are
  * new to it, and its own times come with SETATTR.
  */
+#include "fs/handle.h"
 #include "fs/ops.h"
 #include "fs/reply.h"
 
@@ -42,10 +43,21 @@ void ops_stat_now(struct session *session, struct index_reader *reader, struct i
 	st->st_blocks = (blkcnt_t)(((uint64_t)st->st_size + BLOCK_BYTES - 1) / BLOCK_BYTES);
 }
 
+/*
+ * With writeback caching a write(2) goes into pages without a word to us, except that the kernel
+ * asks for attributes that it does not hold, by the handle that is written to.  Those of a locked
+ * file that somebody had open for writing it never holds (reply.c); so this is where that write(2)
+ * is told that it may not.  stat(2) names no handle.
+ */
+static bool is_locked_writer(struct op *op)
+{
+	return op->is_writer && names_is_locked(op->session->store, op->inode);
+}
+
 static int run_getattr(struct op *op, struct index_reader *reader)
 {
 	struct stat st;
-	int r = ops_stat(op->session, reader, op->inode, &st);
+	int r = is_locked_writer(op) ? -EPERM : ops_stat(op->session, reader, op->inode, &st);
 
 	if (r < 0)
 		return r;
@@ -57,9 +69,10 @@ void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct op *op = op_begin(req, run_getattr);
 
-	(void)fi;
-	if (op)
-		op_go(op, op_hold(op, ino));
+	if (!op)
+		return;
+	op->is_writer = fi && fi->fh && ((struct handle *)(uintptr_t)fi->fh)->is_writer;
+	op_go(op, op_hold(op, ino));
 }
 
 /* ---- changing ---- */
@@ -93,13 +106,7 @@ int ops_set_size(struct op *op, struct inode *inode, uint64_t size)
 		return -EINVAL;
 	if (size > INT64_MAX)
 		return -EFBIG;
-	r = names_check_write(inode, 0);
-	if (r == 0) {
-		lock_take(&inode->lock);
-		if (inode->row.flags & INODE_APPEND)
-			r = -EPERM;
-		lock_drop(&inode->lock);
-	}
+	r = names_check_truncate(store, inode);
 	if (r == 0)
 		r = names_kill_priv(store, inode, op->is_priv_killed, NULL);
 	if (r < 0)
@@ -176,10 +183,10 @@ void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 {
 	struct op *op = op_begin(req, run_setattr);
 
-	(void)fi;
 	if (!op)
 		return;
 	set_attr_of(op, attr, to_set);
+	op->attr.is_kernels = fi != NULL;
 	op_go(op, op_hold(op, ino));
 }
 

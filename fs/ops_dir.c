@@ -341,7 +341,9 @@ static void add_entry(struct listing *list, const char *name, struct inode *inod
 		if (inode) {
 			entry.ino = inode->row.ino;
 			entry.generation = 1;
-			entry.attr_timeout = entry.entry_timeout = SESSION_TIMEOUT_S;
+			entry.attr_timeout =
+				reply_attr_timeout(fuse_req_userdata(list->req), inode);
+			entry.entry_timeout = SESSION_TIMEOUT_S;
 		}
 		need = fuse_add_direntry_plus(list->req, at, room, name, &entry, (off_t)off);
 	} else {

@@ -14,6 +14,7 @@
 #include "fs/handle.h"
 #include "fs/ops.h"
 #include "fs/reply.h"
+#include "store/may_change.h"
 #include "util/log.h"
 
 #include <errno.h>
@@ -26,20 +27,20 @@
 
 /* ---- opening ---- */
 
-int ops_open_checks(struct inode *inode, uint32_t flags)
+int ops_open_checks(struct store *store, struct inode *inode, uint32_t flags)
 {
 	bool is_writer = (flags & O_ACCMODE) != O_RDONLY;
+	int r;
 
 	LOCK_SCOPE(&inode->lock);
 	if (!S_ISREG(inode->row.mode))
 		return inode_is_dir(inode) ? -EISDIR : -EINVAL;
 	if (!is_writer)
 		return 0;
-	if (inode->row.flags & INODE_IMMUTABLE)
-		return -EPERM;
-	if ((inode->row.flags & INODE_APPEND) && (!(flags & O_APPEND) || (flags & O_TRUNC)))
-		return -EPERM;
-	return 0;
+	r = inode_may_change(store, inode, flags & O_APPEND ? INODE_APPENDS : INODE_WRITES);
+	if (r == 0 && (flags & O_TRUNC))
+		r = inode_may_change(store, inode, INODE_TRUNCATES);
+	return r;
 }
 
 /* Over that much of the spool, bytes do not go into the page cache, where ENOSPC comes too late. */
@@ -54,7 +55,7 @@ static bool must_be_direct(struct session *session, uint32_t flags)
 
 static int run_open(struct op *op, struct index_reader *reader)
 {
-	int r = ops_open_checks(op->inode, op->flags);
+	int r = ops_open_checks(op->session->store, op->inode, op->flags);
 
 	(void)reader;
 	if (r == 0 && (op->flags & O_ACCMODE) != O_RDONLY &&
@@ -113,7 +114,7 @@ static int open_existing(struct op *op, struct index_reader *reader)
 	r = names_lookup(store, reader, op->inode, op->name, &inode);
 	if (r < 0)
 		return r;
-	r = ops_open_checks(inode, op->flags);
+	r = ops_open_checks(store, inode, op->flags);
 	if (r == 0 && (op->flags & O_TRUNC))
 		r = ops_set_size(op, inode, 0);
 	if (r != 0) {
@@ -220,6 +221,29 @@ static void invalidate_attr(struct session *session, uint64_t ino)
 	fuse_lowlevel_notify_inval_inode(session->se, ino, -1, 0);
 }
 
+/*
+ * A page that the kernel holds came from write(2) before the file was made immutable, and is taken;
+ * before it is locked they were all written back, so this one was changed through a mapping since.
+ */
+static int check_page(struct op *op)
+{
+	return names_is_locked(op->session->store, op->inode) ? -EPERM : 0;
+}
+
+/* The kernel keeps a page whose WRITE failed as if it had been written: readers would see it. */
+static int drop_pages(struct op *op, struct index_reader *reader)
+{
+	uint64_t ino = op->inode->row.ino;
+	int r = fuse_lowlevel_notify_inval_inode(op->session->se, ino, (off_t)op->off,
+						 (off_t)op->len);
+
+	(void)reader;
+	if (r < 0 && r != -ENOENT)
+		log_warn("pages-not-dropped", "inode=%llu error=%d next=\"readers may see bytes that "
+			 "were refused\"", (unsigned long long)ino, -r);
+	return OP_DONE;
+}
+
 static int write_now(struct op *op, struct bytes src)
 {
 	struct store *store = op->session->store;
@@ -228,8 +252,10 @@ static int write_now(struct op *op, struct bytes src)
 
 	if (!store_may_write(store, NULL))
 		r = -EROFS;
-	else if (!op->is_cached)
-		r = names_check_write(op->inode, op->off);
+	else if (op->is_cached)
+		r = check_page(op);
+	else
+		r = names_check_write(store, op->inode, op->off);
 	if (r == 0)
 		r = names_kill_priv(store, op->inode, op->is_priv_killed, &is_mode_changed);
 	if (r < 0)
@@ -268,7 +294,10 @@ void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 		return;
 	if (r < 0)
 		reply_err(op, r);
-	op_end(op);
+	if (r == -EPERM && op->is_cached)
+		op_go_on(op, drop_pages);
+	else
+		op_end(op);
 }
 
 static int run_push(struct op *op, struct index_reader *reader)
@@ -385,9 +414,9 @@ static int run_fallocate(struct op *op, struct index_reader *reader)
 		return -EINVAL;
 	if (op->off > INT64_MAX || op->len > INT64_MAX - op->off)
 		return -EFBIG;
-	r = names_check_write(op->inode, op->mode == 0 || op->mode == FALLOC_FL_KEEP_SIZE
-						 ? UINT64_MAX
-						 : op->off);
+	r = names_check_write(op->session->store, op->inode,
+			      op->mode == 0 || op->mode == FALLOC_FL_KEEP_SIZE ? UINT64_MAX
+									       : op->off);
 	if (r == 0)
 		r = names_kill_priv(op->session->store, op->inode, op->uid != 0, NULL);
 	if (r == 0)
@@ -472,7 +501,7 @@ static int run_copy(struct op *op, struct index_reader *reader)
 		return r;
 	if (!inode_is_regular(op->inode) || !inode_is_regular(op->inode2))
 		return -EINVAL;
-	r = names_check_write(op->inode2, op->off2);
+	r = names_check_write(store, op->inode2, op->off2);
 	if (r == 0)
 		r = names_kill_priv(store, op->inode2, op->uid != 0, NULL);
 	if (r < 0)

@@ -64,6 +64,8 @@ static int set_flags(struct op *op, uint32_t asked, const struct flag_pair map[4
 	r = names_set_flags(op->session->store, op->inode, flags);
 	if (r < 0)
 		return r;
+	/* ctime has moved, and the kernel does not think of it */
+	fuse_lowlevel_notify_inval_inode(op->session->se, op->inode->row.ino, -1, 0);
 	reply_ioctl(op, 0, NULL, 0);
 	return OP_DONE;
 }

@@ -88,6 +88,29 @@ static void audit_virtual(struct op *op, int error)
 	store_audit(op->session->store, &event); /* on failure it is counted and logged there */
 }
 
+static bool is_lock(const struct op *op)
+{
+	return op->name.len == strlen(VXATTR_PREFIX VXATTR_LOCK) &&
+	       memcmp(op->name.ptr, VXATTR_PREFIX VXATTR_LOCK, op->name.len) == 0;
+}
+
+/*
+ * What programs were told is written is written before a file is locked: the kernel writes its
+ * pages back now (it lets nobody call write(2) meanwhile), and what came is pushed.
+ */
+static void write_back(struct op *op)
+{
+	struct session *session = op->session;
+	int r;
+
+	if (!inode_is_regular(op->inode))
+		return;
+	r = fuse_lowlevel_notify_inval_inode(session->se, op->inode->row.ino, 0, 0);
+	if (r < 0 && r != -ENOENT)
+		log_warn("write-back-failed", "inode=%llu error=%d",
+			 (unsigned long long)op->inode->row.ino, -r);
+}
+
 static int set_virtual(struct op *op, struct index_reader *reader)
 {
 	AUTO(buf) why = BUF_INIT;
@@ -99,9 +122,17 @@ static int set_virtual(struct op *op, struct index_reader *reader)
 		audit_virtual(op, -EPERM);
 		return -EPERM; /* like shardctl: the owner of the mount, or root */
 	}
+	if (is_lock(op) && !op->is_step_done) {
+		write_back(op);
+		op->is_step_done = true;
+	}
 	r = vxattr_set(op->session->store, reader, op->inode, op->name, buf_bytes(&op->value),
 		       &why);
+	if (r == -EBUSY)
+		return op_push_first(op, op->inode);
 	audit_virtual(op, r);
+	if (r == 0 && is_lock(op)) /* so that the kernel asks before the next write(2): ops_attr.c */
+		fuse_lowlevel_notify_inval_inode(op->session->se, op->inode->row.ino, -1, 0);
 	if (r < 0 && why.len > 0)
 		log_warn("xattr-refused", "inode=%llu reason=" LOG_Q,
 			 (unsigned long long)op->inode->row.ino, buf_str(&why));
@@ -119,7 +150,7 @@ static int run_set(struct op *op, struct index_reader *reader)
 	else
 		r = names_set_xattr(op->session->store, reader, op->inode, op->name,
 				    buf_bytes(&op->value), (int)op->flags, op->is_priv_killed);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	reply_err(op, 0);
 	return OP_DONE;
@@ -157,7 +188,7 @@ static int run_remove(struct op *op, struct index_reader *reader)
 		r = set_virtual(op, reader);
 	else
 		r = names_remove_xattr(op->session->store, reader, op->inode, op->name);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	reply_err(op, 0);
 	return OP_DONE;

@@ -52,13 +52,24 @@ void reply_err(struct op *op, int r)
 	fuse_reply_err(take_req(op), errno_of(r));
 }
 
-static void fill_entry(struct fuse_entry_param *entry, struct inode *inode, const struct stat *st)
+double reply_attr_timeout(struct session *session, struct inode *inode)
+{
+	bool has_writers;
+
+	lock_take(&inode->lock);
+	has_writers = inode->row.flags & INODE_LOCKED && inode->write_open_count > 0;
+	lock_drop(&inode->lock);
+	return has_writers && names_is_locked(session->store, inode) ? 0 : SESSION_TIMEOUT_S;
+}
+
+static void fill_entry(struct session *session, struct fuse_entry_param *entry, struct inode *inode,
+		       const struct stat *st)
 {
 	*entry = (struct fuse_entry_param){
 		.ino = inode->row.ino,
 		.generation = 1,
 		.attr = *st,
-		.attr_timeout = SESSION_TIMEOUT_S,
+		.attr_timeout = reply_attr_timeout(session, inode),
 		.entry_timeout = SESSION_TIMEOUT_S,
 	};
 }
@@ -67,7 +78,7 @@ void reply_entry(struct op *op, struct inode *inode, const struct stat *st)
 {
 	struct fuse_entry_param entry;
 
-	fill_entry(&entry, inode, st);
+	fill_entry(op->session, &entry, inode, st);
 	lookup_give(inode);
 	if (fuse_reply_entry(take_req(op), &entry) < 0)
 		lookup_take(op->session, inode, 1);
@@ -82,7 +93,9 @@ void reply_entry_negative(struct op *op)
 
 void reply_attr(struct op *op, const struct stat *st)
 {
-	fuse_reply_attr(take_req(op), st, SESSION_TIMEOUT_S);
+	double timeout = reply_attr_timeout(op->session, op->inode);
+
+	fuse_reply_attr(take_req(op), st, timeout);
 }
 
 static void fill_file_info(struct fuse_file_info *fi, struct handle *handle, bool is_direct)
@@ -115,7 +128,7 @@ void reply_create(struct op *op, struct inode *inode, const struct stat *st, boo
 	struct fuse_entry_param entry;
 	struct fuse_file_info fi;
 
-	fill_entry(&entry, inode, st);
+	fill_entry(op->session, &entry, inode, st);
 	fill_file_info(&fi, handle, is_direct);
 	lookup_give(inode);
 	if (fuse_reply_create(take_req(op), &entry, &fi) < 0) {

@@ -73,7 +73,7 @@ struct config_settings {
 	bool hedged_reads;
 	uint64_t read_ahead_bytes;
 	/* background */
-	uint64_t segment_delay_max_ms, epoch_check_ms, snapshot_after_bytes, close_wait_ms;
+	uint64_t segment_delay_max_ms, epoch_check_ms, clock_tolerance_ms, snapshot_after_bytes, close_wait_ms;
 	uint64_t deletion_hold_ms;
 	uint64_t repack_below_count; /* percent */
 	uint64_t repack_bandwidth_bytes_per_s;

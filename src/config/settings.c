@@ -122,6 +122,8 @@ const struct option_spec config_settings_options[] = {
 		     "longest time from a change to its segment at the providers that are present"),
 	OPT_DURATION(struct config_settings, epoch_check_ms, "10s", 100, 1 * HOUR,
 		     "how often providers are asked whether another machine writes"),
+	OPT_DURATION(struct config_settings, clock_tolerance_ms, "5m", SECOND, 1 * DAY,
+		     "providers' clocks that differ by no more agree on the time"),
 	OPT_SIZE(struct config_settings, snapshot_after_bytes, "64MiB", 64 * KIB, 1 * TIB,
 		 "segments after which a snapshot of the index replaces them, if it is smaller"),
 	OPT_DURATION(struct config_settings, close_wait_ms, "10s", 0, 1 * HOUR,

@@ -28,6 +28,10 @@
 #define INODE_ORPHAN      BIT(7) /* no name any more; reclaimed when nobody holds it */
 #define INODE_NODUMP      BIT(8) /* chattr +d, kept only */
 #define INODE_NOATIME     BIT(9) /* chattr +A, kept only */
+#define INODE_LOCKED      BIT(10) /* has LOCK_XATTR_NAME */
+
+/* Reserved attribute: until when nobody may change the inode, as RFC 3339 in UTC. */
+#define LOCK_XATTR_NAME "user.shardfs.lock-until"
 
 struct inode_row {
 	uint64_t ino;  /* 1 is the root; never reused */

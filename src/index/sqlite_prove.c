@@ -29,6 +29,7 @@
 #define NAMES                                                                                      \
 	"WITH names(ino,n,parent) AS (SELECT ino,count(*),min(parent) FROM dirent GROUP BY ino) "
 
+#define IS_LOCK(alias) alias ".name=CAST('" LOCK_XATTR_NAME "' AS BLOB)"
 #define BORN_LATE(table, key)                                                                      \
 	"SELECT printf('" table " of inode %d: born at %d, after the last applied record'," key    \
 	",birth) FROM " table " WHERE birth>(SELECT applied_seq FROM meta)"
@@ -154,6 +155,15 @@ static const struct invariant invariants[] = {
 	  "SELECT DISTINCT printf('inode %d has xattrs and does not say so',ino) FROM xattr "
 	  "JOIN inode USING(ino) WHERE flags&4=0",
 	  "UPDATE inode SET flags=flags|4 WHERE flags&4=0 AND ino IN (SELECT ino FROM xattr)"),
+	K("lock-flag", "an inode is locked until a date and does not say so",
+	  "SELECT printf('inode %d is locked until a date and does not say so',ino) FROM xattr x "
+	  "JOIN inode USING(ino) WHERE " IS_LOCK("x") " AND flags&1024=0",
+	  "UPDATE inode SET flags=flags|1024 WHERE flags&1024=0 AND ino IN "
+	  "(SELECT ino FROM xattr x WHERE " IS_LOCK("x") ")"),
+	K("lock-date", "an inode is locked and no date says until when: it stays locked",
+	  "SELECT printf('inode %d is locked and no date says until when',ino) FROM inode i WHERE "
+	  "flags&1024<>0 AND NOT EXISTS (SELECT 1 FROM xattr x WHERE x.ino=i.ino AND " IS_LOCK("x")
+	  ")", NULL),
 	K("symlink-without-target", "a symbolic link has no target",
 	  "SELECT printf('inode %d: a symbolic link without target',ino) FROM inode i WHERE "
 	  IS_LINK("i") " AND ino NOT IN (SELECT ino FROM symlink)", NULL),

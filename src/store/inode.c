@@ -12,6 +12,7 @@
  */
 #include "store/inode.h"
 
+#include "util/log.h"
 #include "util/mem.h"
 
 #include <assert.h>
@@ -94,6 +95,27 @@ struct inode *inode_find(struct inode_table *table, uint64_t ino)
 	return inode;
 }
 
+/* The date is kept with the inode, so that no check of a lock has to look for it. */
+static int load_lock(struct index *index, struct index_reader *reader, const struct inode_row *row,
+		     int64_t *until_sec)
+{
+	AUTO(buf) text = BUF_INIT;
+	int r;
+
+	*until_sec = 0;
+	if (!(row->flags & INODE_LOCKED))
+		return 0;
+	r = index_get_xattr(index, reader, row->ino, bytes_of_str(LOCK_XATTR_NAME), &text);
+	if (r < 0 && r != -ENODATA)
+		return r;
+	if (r == 0 && clock_parse_utc(buf_bytes(&text), until_sec) == 0)
+		return 0;
+	log_error("lock-damaged", "inode=%llu cause=\"no date\" next=\"it stays locked\"",
+		  (unsigned long long)row->ino);
+	*until_sec = INT64_MAX;
+	return 0;
+}
+
 static struct inode *inode_make(const struct inode_row *row)
 {
 	struct inode *inode = mem_alloc(sizeof(*inode));
@@ -124,6 +146,7 @@ int inode_load(struct inode_table *table, struct index *index, struct index_read
 		struct inode *found, *made;
 		struct inode_row row;
 		uint64_t departures;
+		int64_t lock_until_sec = 0;
 		bool is_inserted = false;
 		int r;
 
@@ -138,11 +161,14 @@ int inode_load(struct inode_table *table, struct index *index, struct index_read
 			return 0;
 		}
 		r = index_get_inode(index, reader, ino, &row);
+		if (r == 0)
+			r = load_lock(index, reader, &row, &lock_until_sec);
 		if (r < 0)
 			return r;
 		made = inode_make(&row);
 		if (!made)
 			return -ENOMEM;
+		made->lock_until_sec = lock_until_sec;
 		lock_take(&part->lock);
 		found = part_find_locked(part, hash, ino);
 		r = 0;

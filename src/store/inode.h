@@ -26,6 +26,7 @@ struct inode {
 	struct inode_row row;   /* as last submitted */
 	uint64_t size;          /* visible */
 	uint64_t last_seq;      /* newest record that concerns it */
+	int64_t lock_until_sec; /* with INODE_LOCKED: may_change.h; INT64_MAX: the date is damaged */
 	uint64_t data_version;  /* moves with each change of its extents or dirty bytes */
 	struct inode_writer *writer;
 	uint32_t open_count;    /* handles */

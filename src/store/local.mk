@@ -50,9 +50,12 @@ lib_store_a_SOURCES = \
 	src/store/keeper.h \
 	src/store/keys.c \
 	src/store/keys.h \
+	src/store/may_change.c \
+	src/store/may_change.h \
 	src/store/names.c \
 	src/store/names.h \
 	src/store/names_attr.c \
+	src/store/names_lock.c \
 	src/store/oplog.c \
 	src/store/oplog.h \
 	src/store/oplog_check.c \
@@ -110,6 +113,7 @@ lib_store_a_SOURCES = \
 	src/store/spool_recover.c \
 	src/store/store.c \
 	src/store/store.h \
+	src/store/store_clock.c \
 	src/store/store_create.c \
 	src/store/store_gc.c \
 	src/store/store_keys.c \
@@ -127,6 +131,8 @@ lib_store_a_SOURCES = \
 	src/store/transfer.c \
 	src/store/transfer.h \
 	src/store/transfer_private.h \
+	src/store/trusted_clock.c \
+	src/store/trusted_clock.h \
 	src/store/vxattr.c \
 	src/store/vxattr.h \
 	src/store/writer.c \

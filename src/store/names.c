@@ -15,6 +15,7 @@
 #include "store/names.h"
 
 #include "store/acl.h"
+#include "store/may_change.h"
 #include "store/store_private.h"
 #include "util/hook.h"
 #include "util/log.h"
@@ -106,23 +107,14 @@ static int place_check_empty(struct store *store, struct index_reader *reader, s
 	return index_check_empty(store->index, reader, place->inode->row.ino);
 }
 
-/* What a directory must be for names to come into it, or (is_leaving) go. */
-static int check_dir(const struct inode_row *dir, bool is_leaving)
+/* What a directory must be for names to come into it, or to go; it is locked. */
+static int check_dir(struct store *store, const struct inode *dir, enum inode_change change)
 {
-	if (!S_ISDIR(dir->mode))
+	if (!inode_is_dir(dir))
 		return -ENOTDIR;
-	if (dir->nlink == 0)
+	if (dir->row.nlink == 0)
 		return -ENOENT;
-	if (dir->flags & INODE_IMMUTABLE)
-		return -EPERM;
-	if (is_leaving && (dir->flags & INODE_APPEND))
-		return -EPERM;
-	return 0;
-}
-
-static int check_loses_name(const struct inode *inode)
-{
-	return inode->row.flags & (INODE_IMMUTABLE | INODE_APPEND) ? -EPERM : 0;
+	return inode_may_change(store, dir, change);
 }
 
 static void touch_dir(struct inode_row *row, struct wall_time now)
@@ -286,10 +278,8 @@ static int conceive(struct store *store, const struct place *place, struct buf *
 		    const struct names_new *new_file, struct newborn *born)
 {
 	struct inode_row row;
-	int r = check_dir(&born->dir, false);
+	int r;
 
-	if (r < 0)
-		return r;
 	if (S_ISDIR(new_file->mode) && born->dir.nlink >= NAMES_LINKS_MAX)
 		return -EMLINK;
 	born->now = clock_wall();
@@ -358,7 +348,7 @@ static int create_once(struct store *store, struct index_reader *reader, struct 
 	if (r != 0)
 		return r;
 	lock_take(&place->dir->lock);
-	r = place_holds(place) ? 0 : RESOLVE_AGAIN;
+	r = place_holds(place) ? check_dir(store, place->dir, DIR_GAINS_ENTRY) : RESOLVE_AGAIN;
 	born->dir = place->dir->row;
 	lock_drop(&place->dir->lock);
 	if (r == 0)
@@ -431,12 +421,12 @@ static int link_locked(struct store *store, struct place *place, struct inode *i
 		return RESOLVE_AGAIN;
 	if (inode_is_dir(inode))
 		return -EPERM;
-	r = check_dir(&place->dir->row, false);
+	r = check_dir(store, place->dir, DIR_GAINS_ENTRY);
 	if (r < 0)
 		return r;
 	if (place->is_there)
 		return -EEXIST;
-	r = check_loses_name(inode);
+	r = inode_may_change(store, inode, INODE_GAINS_NAME);
 	if (r < 0)
 		return r;
 	if (inode->row.nlink >= NAMES_LINKS_MAX)
@@ -506,9 +496,9 @@ static int remove_locked(struct store *store, struct place *place, bool is_dir)
 
 	if (!place_holds(place) || (is_dir && place->inode->last_seq != place->inode_seq))
 		return RESOLVE_AGAIN;
-	r = check_dir(&place->dir->row, true);
+	r = check_dir(store, place->dir, DIR_LOSES_ENTRY);
 	if (r == 0)
-		r = check_loses_name(place->inode);
+		r = inode_may_change(store, place->inode, INODE_LOSES_NAME);
 	if (r < 0)
 		return r;
 	record = record_new();
@@ -639,8 +629,8 @@ static int check_rename_loop(struct store *store, struct index_reader *reader,
 }
 
 /* All four are locked. */
-static int check_rename_locked(const struct place *old, const struct place *new, unsigned flags,
-			       struct inode **busy)
+static int check_rename_locked(struct store *store, const struct place *old,
+			       const struct place *new, unsigned flags, struct inode **busy)
 {
 	bool is_over = new->is_there && !(flags & RENAME_EXCHANGE);
 	int r;
@@ -649,13 +639,13 @@ static int check_rename_locked(const struct place *old, const struct place *new,
 		return RESOLVE_AGAIN;
 	if (is_over && inode_is_dir(new->inode) && new->inode->last_seq != new->inode_seq)
 		return RESOLVE_AGAIN;
-	r = check_dir(&old->dir->row, true);
+	r = check_dir(store, old->dir, DIR_LOSES_ENTRY);
 	if (r == 0)
-		r = check_dir(&new->dir->row, new->is_there);
+		r = check_dir(store, new->dir, new->is_there ? DIR_LOSES_ENTRY : DIR_GAINS_ENTRY);
 	if (r == 0)
-		r = check_loses_name(old->inode);
+		r = inode_may_change(store, old->inode, INODE_LOSES_NAME);
 	if (r == 0 && new->is_there)
-		r = check_loses_name(new->inode);
+		r = inode_may_change(store, new->inode, INODE_LOSES_NAME);
 	if (r < 0)
 		return r;
 	if (inode_is_dir(old->inode) && old->dir != new->dir && !is_over &&
@@ -724,7 +714,7 @@ static int rename_locked(struct store *store, const struct place *old, const str
 	uint64_t cookie = new->row.cookie, moved[2];
 	unsigned moved_count = 0;
 	struct inode_row *row;
-	int r = check_rename_locked(old, new, flags, busy);
+	int r = check_rename_locked(store, old, new, flags, busy);
 
 	if (r != 0)
 		return r;

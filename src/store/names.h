@@ -17,10 +17,10 @@
  * Directories are given as inodes that the caller holds references to; names
  * are any bytes but '/' and NUL, 1 .. NAME_LEN_MAX.  Inodes given out carry a
  * reference.  Who may do what is the kernel's to check (default_permissions),
- * except for +i and +a, which are enforced here.
+ * except for +i, +a and locks, which are enforced here (store/may_change.h).
  *
  * Errors common to all: -EAGAIN (reader NULL only); -ENAMETOOLONG; -ENOTDIR;
- * -EPERM (+i, +a); -ENOMEM, -ENOSPC, -EIO, -EROFS as sequencer_submit.  After
+ * -EPERM (+i, +a, locked); -ENOMEM, -ENOSPC, -EIO, -EROFS as sequencer_submit.  After
  * any failure nothing has changed.
  */
 
@@ -81,6 +81,7 @@ struct names_attr {
 	uint32_t mode; /* permissions; the type is kept */
 	uint32_t uid, gid;
 	struct wall_time atime, mtime, ctime;
+	bool is_kernels; /* by a handle: the kernel tells the times of what was written through it */
 	bool is_priv_killed; /* clear setuid, setgid of executables, and security.capability */
 };
 /* chmod keeps an access ACL in step. */
@@ -96,8 +97,25 @@ void names_apply_attr(struct inode_row *row, const struct names_attr *attr);
 int names_kill_priv(struct store *store, struct inode *inode, bool is_suid_too, bool *changed);
 /* INODE_IMMUTABLE, INODE_APPEND, INODE_NODUMP, INODE_NOATIME. */
 int names_set_flags(struct store *store, struct inode *inode, uint32_t flags);
-/* 0, or -EPERM: contents may not change (+i), or only by appending at `off` (+a). */
-int names_check_write(struct inode *inode, uint64_t off);
+/* 0, or -EPERM: contents may not change (+i, a lock), or only by appending at `off` (+a). */
+int names_check_write(struct store *store, struct inode *inode, uint64_t off);
+int names_check_truncate(struct store *store, struct inode *inode);
+
+/*
+ * A lock until a date (user.shardfs.lock-until): see store/may_change.h for what it forbids.  It
+ * may be moved to a later date, and nobody can move it to an earlier one or take it away before it
+ * has come.
+ *
+ * names_lock - until_sec: since 1970.  -EINVAL: not later than now; -EPERM: earlier than the lock that
+ * is in force; -EOPNOTSUPP: neither file nor directory; -EBUSY: unpushed bytes: push, call again.
+ * names_unlock - takes away one whose date has passed.  -EPERM: it has not; -ENODATA: there is none.
+ * names_lock_until - 0 with the date, also when it has passed; -ENODATA.
+ */
+int names_lock(struct store *store, struct inode *inode, int64_t until_sec);
+int names_unlock(struct store *store, struct inode *inode);
+int names_lock_until(struct inode *inode, int64_t *until_sec);
+/* Whether a lock is in force. */
+bool names_is_locked(struct store *store, struct inode *inode);
 
 int names_read_link(struct store *store, struct index_reader *reader, struct inode *inode,
 		    struct buf *out); /* -EINVAL: no symlink */

@@ -9,7 +9,9 @@
  * same record.
  */
 #include "store/acl.h"
+#include "store/may_change.h"
 #include "store/names.h"
+#include "store/vxattr.h"
 
 #include <errno.h>
 #include <sys/sysmacros.h>
@@ -98,16 +100,6 @@ void names_apply_attr(struct inode_row *row, const struct names_attr *attr)
 	row->ctime = attr->valid & NAMES_CTIME ? attr->ctime : clock_wall();
 }
 
-static int check_attr_flags(const struct inode_row *row, const struct names_attr *attr)
-{
-	if (row->flags & INODE_IMMUTABLE)
-		return -EPERM;
-	/* The kernel tells the times of what it has appended: that is no chmod or utimes. */
-	if ((row->flags & INODE_APPEND) && (attr->valid & ~(NAMES_MTIME | NAMES_CTIME)))
-		return -EPERM;
-	return 0;
-}
-
 /*
  * Times of a file without a name, which the kernel tells after each unlink: they end with the
  * memory of it, or enter the journal with the name that it is given.
@@ -118,14 +110,49 @@ static bool is_only_times(const struct inode_row *row, const struct names_attr *
 	       !(attr->valid & (NAMES_MODE | NAMES_UID | NAMES_GID));
 }
 
+static bool is_same_time(struct wall_time a, struct wall_time b)
+{
+	return a.sec == b.sec && a.nsec == b.nsec;
+}
+
+/*
+ * The kernel tells when a file was written to only when it is closed, which may be after it was
+ * locked or made immutable.  A time from before that, which moved ctime, belongs to what is
+ * protected; a later one is of bytes that were refused.  Neither is an error of whoever closes it.
+ * Without a handle it tells a ctime that it moved itself, with the mtime that we know; another
+ * mtime is somebody's utimes(2).
+ */
+static int tell_late(struct store *store, struct inode *inode, const struct names_attr *attr)
+{
+	AUTO_PTR(record) record = NULL;
+	struct inode_row row = inode->row;
+
+	if (!(attr->valid & NAMES_MTIME) || is_same_time(attr->mtime, row.mtime))
+		return 0;
+	if (!attr->is_kernels)
+		return -EPERM;
+	if (attr->mtime.sec > row.ctime.sec ||
+	    (attr->mtime.sec == row.ctime.sec && attr->mtime.nsec > row.ctime.nsec))
+		return 0;
+	record = record_new();
+	if (!record)
+		return -ENOMEM;
+	row.mtime = attr->mtime;
+	record_put_inode(record, &row);
+	return submit_row(store, STEAL(record), inode, &row);
+}
+
 /* `acl` is the access ACL as of `seq`. */
 static int set_attr_locked(struct store *store, struct inode *inode, const struct names_attr *attr,
 			   uint64_t seq, struct buf *acl)
 {
 	struct inode_row row = inode->row;
 	AUTO_PTR(record) record = NULL;
-	int r = check_attr_flags(&row, attr);
+	bool is_told = !(attr->valid & ~(NAMES_MTIME | NAMES_CTIME));
+	int r = inode_may_change(store, inode, is_told ? INODE_TOLD_TIMES : INODE_SETS_ATTR);
 
+	if (r < 0 && is_told)
+		return tell_late(store, inode, attr);
 	if (r < 0)
 		return r;
 	if ((row.flags & INODE_ACL) && (attr->valid & NAMES_MODE) && inode->last_seq != seq)
@@ -212,12 +239,16 @@ int names_set_flags(struct store *store, struct inode *inode, uint32_t flags)
 {
 	AUTO_PTR(record) record = NULL;
 	struct inode_row row;
+	int r;
 
 	LOCK_SCOPE(&inode->lock);
 	row = inode->row;
 	row.flags = (row.flags & ~FLAGS_VISIBLE) | (flags & FLAGS_VISIBLE);
 	if (row.flags == inode->row.flags)
 		return 0;
+	r = inode_may_change(store, inode, INODE_SETS_FLAGS);
+	if (r < 0)
+		return r;
 	record = record_new();
 	if (!record)
 		return -ENOMEM;
@@ -226,14 +257,16 @@ int names_set_flags(struct store *store, struct inode *inode, uint32_t flags)
 	return submit_row(store, STEAL(record), inode, &row);
 }
 
-int names_check_write(struct inode *inode, uint64_t off)
+int names_check_write(struct store *store, struct inode *inode, uint64_t off)
 {
 	LOCK_SCOPE(&inode->lock);
-	if (inode->row.flags & INODE_IMMUTABLE)
-		return -EPERM;
-	if ((inode->row.flags & INODE_APPEND) && off < inode->size)
-		return -EPERM;
-	return 0;
+	return inode_may_change(store, inode, off < inode->size ? INODE_WRITES : INODE_APPENDS);
+}
+
+int names_check_truncate(struct store *store, struct inode *inode)
+{
+	LOCK_SCOPE(&inode->lock);
+	return inode_may_change(store, inode, INODE_TRUNCATES);
 }
 
 int names_read_link(struct store *store, struct index_reader *reader, struct inode *inode,
@@ -289,6 +322,12 @@ int names_get_xattr(struct store *store, struct index_reader *reader, struct ino
 	return index_get_xattr(store->index, reader, inode->row.ino, name, out);
 }
 
+/* Of the file system's own (names_lock.c): the front door answers for those names. */
+static bool is_reserved(struct bytes name)
+{
+	return name_starts(name, VXATTR_PREFIX);
+}
+
 int names_list_xattrs(struct store *store, struct index_reader *reader, struct inode *inode,
 		      bool is_root, struct buf *out)
 {
@@ -303,7 +342,7 @@ int names_list_xattrs(struct store *store, struct index_reader *reader, struct i
 		struct bytes name = bytes_of(all.ptr + at, strnlen((char *)all.ptr + at,
 								   all.len - at));
 
-		if (is_root || !name_starts(name, "trusted."))
+		if (!is_reserved(name) && (is_root || !name_starts(name, "trusted.")))
 			r = buf_append(out, bytes_of(name.ptr, name.len + 1));
 		at += name.len + 1;
 	}
@@ -347,10 +386,10 @@ static int put_xattr_locked(struct store *store, struct inode *inode, struct byt
 	struct inode_row row = inode->row;
 	uint32_t flag = flag_of(name);
 	bool is_kept = true;
-	int r;
+	int r = inode_may_change(store, inode, INODE_SETS_XATTR);
 
-	if (row.flags & (INODE_IMMUTABLE | INODE_APPEND))
-		return -EPERM;
+	if (r < 0)
+		return r;
 	if (flag == INODE_ACL_DEFAULT) {
 		if (!S_ISDIR(row.mode))
 			return -EACCES;
@@ -412,9 +451,10 @@ static int del_xattr_locked(struct store *store, struct inode *inode, struct byt
 	AUTO_PTR(record) record = NULL;
 	struct inode_row row = inode->row;
 	uint32_t flag = flag_of(name);
+	int r = inode_may_change(store, inode, INODE_SETS_XATTR);
 
-	if (row.flags & (INODE_IMMUTABLE | INODE_APPEND))
-		return -EPERM;
+	if (r < 0)
+		return r;
 	record = record_new();
 	if (!record)
 		return -ENOMEM;

@@ -102,6 +102,8 @@ enum provider_turn provider_answered(struct provider *provider, const struct bac
 
 	if (req->op == BACKEND_HEAD)
 		provider->is_probing = false;
+	if (req->server_ms != 0)
+		provider->clock = (struct clock_sample){req->server_ms, now_ms};
 	switch (req->error) {
 	case 0:
 	case -ENOENT:
@@ -185,6 +187,18 @@ bool provider_take_probe(struct provider *provider, bool is_forced, uint64_t now
 	}
 	*next_ms = MIN(*next_ms, provider->probe_at_ms);
 	return false;
+}
+
+bool provider_has_clock(const struct provider *provider)
+{
+	return provider->backend && (backend_can(provider->backend) & BACKEND_CAN_TELL_TIME);
+}
+
+bool provider_clock(struct provider *provider, struct clock_sample *out)
+{
+	LOCK_SCOPE(&provider->lock);
+	*out = provider->clock;
+	return provider->clock.server_ms != 0;
 }
 
 void provider_facts_of(struct provider *provider, struct provider_facts *out)

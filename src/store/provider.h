@@ -20,6 +20,7 @@
 #include "backends/backend.h"
 #include "store/placement.h"
 #include "store/transfer.h"
+#include "store/trusted_clock.h"
 #include "util/lock.h"
 
 #define PROVIDER_FAILURES_MAX 3u /* in a row: then it is open */
@@ -40,6 +41,7 @@ struct provider {
 	unsigned failures_in_row;
 	uint64_t probe_at_ms, pause_ms, full_until_ms, full_pause_ms;
 	int64_t last_ok_sec;
+	struct clock_sample clock; /* server_ms 0: it has told no time yet */
 	char cause[96];
 };
 
@@ -64,6 +66,9 @@ unsigned provider_put_budget(struct provider *provider, unsigned inflight_max, u
  * look is due at that time. */
 bool provider_take_probe(struct provider *provider, bool is_forced, uint64_t now_ms,
 			 uint64_t *next_ms);
+/* Whether its answers tell a time at all; constant.  provider_clock: false: none has yet. */
+bool provider_has_clock(const struct provider *provider);
+bool provider_clock(struct provider *provider, struct clock_sample *out);
 void provider_facts_of(struct provider *provider, struct provider_facts *out);
 /* Everything but the queue's numbers. */
 void provider_status_of(struct provider *provider, struct provider_status *out);

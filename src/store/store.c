@@ -530,7 +530,7 @@ static int recover_and_start(struct store *store, struct buf *why)
 	return r < 0 ? r : epoch_start(store->priv->epoch);
 }
 
-static int load_policies(struct store *store)
+static int load_settings(struct store *store)
 {
 	struct index_reader *reader;
 	int r = index_reader_open(store->index, &reader);
@@ -538,6 +538,8 @@ static int load_policies(struct store *store)
 	if (r < 0)
 		return r;
 	r = policies_load(store->index, reader, &store->priv->policies);
+	if (r == 0)
+		r = store_clock_load(store, reader);
 	index_reader_close(reader);
 	return r;
 }
@@ -565,7 +567,7 @@ static int open_parts(struct store *store, uint64_t lock_wait_ms, struct buf *wh
 	if (r < 0)
 		return r;
 	set_numbers(store);
-	r = load_policies(store);
+	r = load_settings(store);
 	if (r == 0)
 		r = open_transfer(store, why);
 	if (r == 0 && !store->priv->is_check)
@@ -649,6 +651,8 @@ int store_close(struct store *store)
 	priv->reclaim = NULL;
 	gc_stop(priv->gc);
 	priv->gc = NULL;
+	if (store->writer && !priv->is_check)
+		store_clock_keep(store);
 	if (store->writer && r == 0)
 		r = spool_seal_all(store->spool, 0);
 	spool_stop(store->spool);

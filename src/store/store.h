@@ -113,6 +113,13 @@ int store_audit(struct store *store, const struct audit_event *event);
 int store_audit_verify(struct store *store, struct index_reader *reader,
 		       struct audit_verdict *out);
 
+/*
+ * store_now_sec - the time that locks are judged by, in seconds since 1970: that of the providers'
+ * clocks, which nobody on this machine can set; the local one only where no provider has a clock
+ * (store/trusted_clock.h).  Never waits; inode locks may be held.
+ */
+int64_t store_now_sec(struct store *store);
+
 /* The policy in force: of a policy root; from memory. */
 void store_policy_of(struct store *store, uint64_t policy_root, struct policy *out);
 /*

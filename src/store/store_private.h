@@ -39,6 +39,8 @@ struct store_private {
 	struct audit *audit;
 	uint64_t writer_epoch;
 	_Atomic uint64_t next_shard_no;
+	_Atomic int64_t clock_sec;   /* store_clock.c: the newest time that the journal knows */
+	_Atomic bool is_clock_used; /* a lock was judged since the mount */
 
 	struct lock lock;      /* LOCK_LEAF: guards all below */
 	struct list releases;  /* spool files to drop once their record is applied */
@@ -58,6 +60,8 @@ struct store_private {
 #define STORE_SCRUB_NAME      "scrub"
 /* Setting of the index: the writer epoch in force, as text; none: 1. */
 #define STORE_EPOCH_SETTING "writer_epoch"
+/* Setting of the index: the time that locks were judged by last, in seconds since 1970. */
+#define STORE_CLOCK_SETTING "clock"
 
 /* The row of a provider as the configuration has it. */
 void store_describe_provider(const struct config_provider *provider, uint32_t no,
@@ -105,6 +109,11 @@ uint64_t store_allowance(void *ctx);
 /* store_replay.c: applies what the journal has beyond the index; *last_seq is the newest record */
 int store_replay_journal(struct store *store, const struct journal_settings *settings,
 			 uint64_t *last_seq, struct buf *why);
+
+/* store_clock.c: at the mount; into the record of a lock; at the end */
+int store_clock_load(struct store *store, struct index_reader *reader);
+void store_clock_put(struct store *store, struct record *record, int64_t now_sec);
+void store_clock_keep(struct store *store);
 
 /* store_gc.c: starts reclaiming */
 int store_start_gc(struct store *store);

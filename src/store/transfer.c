@@ -700,6 +700,25 @@ unsigned transfer_facts(struct transfer *transfer, struct provider_facts *out, u
 	return count;
 }
 
+unsigned transfer_clocks(struct transfer *transfer, struct clock_sample *samples,
+			 unsigned sample_max, unsigned *sample_count)
+{
+	unsigned clocks = 0;
+
+	*sample_count = 0;
+	for (unsigned i = 0; i < transfer->lane_count; i++) {
+		struct provider *provider = &transfer->lanes[i].provider;
+		struct clock_sample sample;
+
+		if (!provider_has_clock(provider))
+			continue;
+		clocks++;
+		if (*sample_count < sample_max && provider_clock(provider, &sample))
+			samples[(*sample_count)++] = sample;
+	}
+	return clocks;
+}
+
 void transfer_probe(struct transfer *transfer)
 {
 	LOCK_SCOPE(&transfer->lock);

@@ -15,6 +15,7 @@
 #include "store/placement.h"
 #include "store/sequencer.h"
 #include "store/spool.h"
+#include "store/trusted_clock.h"
 #include "util/waiter.h"
 
 struct transfer;
@@ -200,6 +201,12 @@ void transfer_provider_status(struct transfer *transfer, unsigned i, struct prov
 struct backend *transfer_backend(struct transfer *transfer, unsigned i, bool *is_present);
 /* Facts for placement and judging; out has room for transfer_provider_count entries. */
 unsigned transfer_facts(struct transfer *transfer, struct provider_facts *out, unsigned out_max);
+/*
+ * What the providers' clocks showed when they last answered (store/trusted_clock.h), at most
+ * sample_max into samples; returns how many providers have a clock.
+ */
+unsigned transfer_clocks(struct transfer *transfer, struct clock_sample *samples,
+			 unsigned sample_max, unsigned *sample_count);
 /* Look again at providers that are away, now. */
 void transfer_probe(struct transfer *transfer);
 /*

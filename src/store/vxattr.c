@@ -9,6 +9,7 @@
  */
 #include "store/vxattr.h"
 
+#include "store/names.h"
 #include "util/clock.h"
 
 #include <errno.h>
@@ -244,6 +245,56 @@ static int set_policy(struct store *store, struct index_reader *reader, struct i
 	return store_set_policy(store, inode, text, why);
 }
 
+/* ---- locks until a date ---- */
+
+static int get_lock(struct store *store, struct index_reader *reader, struct inode *inode,
+		    struct buf *out)
+{
+	char text[CLOCK_RFC3339_SIZE];
+	int64_t until_sec;
+	int r = names_lock_until(inode, &until_sec);
+
+	(void)store;
+	(void)reader;
+	if (r < 0)
+		return r;
+	return put_text(out, clock_rfc3339((struct wall_time){.sec = until_sec}, text));
+}
+
+static int refuse_lock(struct store *store, struct inode *inode, int error, struct buf *why)
+{
+	char now[CLOCK_RFC3339_SIZE], until[CLOCK_RFC3339_SIZE];
+	int64_t until_sec;
+
+	clock_rfc3339((struct wall_time){.sec = store_now_sec(store)}, now);
+	if (error == -EINVAL)
+		buf_printf(why, "lock-until: the date is not in the future: it is %s", now);
+	else if (error == -EOPNOTSUPP)
+		buf_printf(why, "lock-until: only files and directories can be locked");
+	else if (error == -EPERM && names_lock_until(inode, &until_sec) == 0)
+		buf_printf(why, "lock-until: locked until %s, which nobody can shorten; it is %s",
+			   clock_rfc3339((struct wall_time){.sec = until_sec}, until), now);
+	return error;
+}
+
+static int set_lock(struct store *store, struct index_reader *reader, struct inode *inode,
+		    struct bytes value, struct buf *why)
+{
+	int64_t until_sec;
+	int r;
+
+	(void)reader;
+	if (value.len == 0) {
+		r = names_unlock(store, inode);
+	} else if (clock_parse_utc(value, &until_sec) < 0) {
+		buf_printf(why, "lock-until: no date: write 2030-01-31 or 2030-01-31T12:00:00Z");
+		return -EINVAL;
+	} else {
+		r = names_lock(store, inode, until_sec);
+	}
+	return r < 0 ? refuse_lock(store, inode, r, why) : 0;
+}
+
 /* ---- storage ---- */
 
 static int get_storage(struct store *store, struct index_reader *reader, struct inode *inode,
@@ -392,6 +443,7 @@ static const struct vxattr vxattrs[] = {
 	{"policy", get_policy, set_policy},
 	{"policy.effective", get_policy_effective, NULL},
 	{"storage", get_storage, NULL},
+	{VXATTR_LOCK, get_lock, set_lock},
 };
 
 bool vxattr_is(struct bytes name)

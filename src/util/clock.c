@@ -191,6 +191,26 @@ int clock_parse(const char *text, int64_t now_sec, int64_t *sec)
 	return 0;
 }
 
+int clock_parse_utc(struct bytes text, int64_t *sec)
+{
+	static const char midnight[] = "T00:00:00Z";
+	char copy[CLOCK_RFC3339_SIZE + sizeof(midnight)];
+	bool is_day = text.len == 10;
+	int64_t parsed;
+
+	if (text.len < 10 || text.len >= CLOCK_RFC3339_SIZE || memchr(text.ptr, 0, text.len))
+		return -EINVAL;
+	memcpy(copy, text.ptr, text.len);
+	memcpy(copy + text.len, is_day ? midnight : "", is_day ? sizeof(midnight) : 1);
+	/* the date first, and a zone behind the time */
+	if (copy[4] != '-' || copy[7] != '-' || !strpbrk(copy + 10, "Zz+-"))
+		return -EINVAL;
+	if (clock_parse(copy, 0, &parsed) < 0)
+		return -EINVAL;
+	*sec = parsed + (strchr(copy, '.') != NULL);
+	return 0;
+}
+
 const char *clock_rfc3339(struct wall_time t, char *out)
 {
 	time_t sec = (time_t)t.sec;

@@ -4,6 +4,8 @@
 
 /* Monotonic and wall time; tests replace both.  Any thread. */
 
+#include "util/buf.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -37,5 +39,11 @@ const char *clock_rfc3339(struct wall_time t, char *out);
  * -EINVAL: none of these, or no such day.
  */
 int clock_parse(const char *text, int64_t now_sec, int64_t *sec);
+
+/*
+ * clock_parse_utc - the same, but what it says does not depend on this machine: RFC 3339 with its
+ * zone, or "2026-01-31", the start of that day in UTC.  A fraction is rounded up.  -EINVAL.
+ */
+int clock_parse_utc(struct bytes text, int64_t *sec);
 
 #endif

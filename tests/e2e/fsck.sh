@@ -110,6 +110,10 @@ plant directory-nlink repaired "UPDATE inode SET nlink=9 WHERE ino=1"
 plant directory-parent repaired "UPDATE inode SET parent=1 WHERE ino=$BELOW"
 plant file-nlink repaired "UPDATE inode SET nlink=3 WHERE ino=$BIG"
 plant xattr-flag repaired "UPDATE inode SET flags=flags&~4 WHERE ino=$SMALL"
+LOCK="x'757365722e736861726466732e6c6f636b2d756e74696c'" # user.shardfs.lock-until
+plant lock-flag repaired "INSERT INTO xattr SELECT ino,$LOCK,birth,
+	x'323130312d30312d30315430303a30303a30305a' FROM inode WHERE ino=$SMALL"
+plant lock-date repaired "UPDATE inode SET flags=flags|1024 WHERE ino=$SMALL"
 plant orphan-without-inode repaired "INSERT INTO orphan VALUES(999)"
 plant orphan-without-flag repaired "INSERT INTO orphan VALUES($BIG)"
 plant inode-history-unseen repaired "INSERT INTO inode_history SELECT ino,birth,mode,uid,gid,nlink,

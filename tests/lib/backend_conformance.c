@@ -718,6 +718,30 @@ static void a_thaw_of_what_is_hot_is_nothing(struct backend *backend)
 	      "HEAD");
 }
 
+static void a_time_that_is_told_is_plausible(struct backend *backend)
+{
+	AUTO_BACKEND closing = backend;
+	bool tells = backend_can(backend) & BACKEND_CAN_TELL_TIME;
+	struct backend_req req = {.op = BACKEND_HEAD, .key = SHARD_A};
+	struct wall_time now = clock_wall();
+	int64_t earlier_ms = 0, local_ms = now.sec * 1000;
+
+	for (unsigned i = 0; i < 3; i++) {
+		if (i == 1)
+			CHECK(put(backend, SHARD_A, bytes_of_str("x"), 0) == 0, "PUT");
+		CHECK(backend_run(backend, &req) == (i == 0 ? -ENOENT : 0), "HEAD");
+		if (!tells) {
+			CHECK(req.server_ms == 0, "a clock that it does not have");
+			continue;
+		}
+		CHECK(req.server_ms >= earlier_ms, "the clock goes back");
+		CHECK(req.server_ms > local_ms - (int64_t)DAY &&
+			      req.server_ms < local_ms + (int64_t)DAY,
+		      "%lld is no time of today", (long long)req.server_ms);
+		earlier_ms = req.server_ms;
+	}
+}
+
 #define CASE(f) {#f, f}
 const struct conformance_case conformance_cases[] = {
 	CASE(nothing_is_there_before_it_was_put),
@@ -739,6 +763,7 @@ const struct conformance_case conformance_cases[] = {
 	CASE(an_answer_may_submit_again),
 	CASE(a_store_has_one_owner),
 	CASE(a_thaw_of_what_is_hot_is_nothing),
+	CASE(a_time_that_is_told_is_plausible),
 	{0},
 };
 

@@ -25,6 +25,8 @@ static const char *home(void)
 	return path;
 }
 
+static bool is_memory; /* the providers */
+
 static void must(int r, struct buf *why)
 {
 	if (r < 0)
@@ -38,7 +40,9 @@ static void load_config(struct config *out)
 	AUTO(buf) why = BUF_INIT;
 
 	buf_printf(&text, "home: %s\npassphrase_file: %s/passphrase\nproviders:\n", home(), home());
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < 3 && is_memory; i++)
+		buf_printf(&text, "  - name: p%u\n    type: memory\n    shared: p%u\n", i, i);
+	for (unsigned i = 0; i < 3 && !is_memory; i++)
 		buf_printf(&text, "  - name: p%u\n    type: dir\n    path: %s/p%u\n", i, home(), i);
 	must(config_parse(buf_bytes(&text), "world.yaml", store_config_checks(), out, &why), &why);
 }
@@ -87,6 +91,12 @@ void store_world_init(struct store_world *world)
 	must(credentials_load(path, NULL, NULL, &credentials, &why), &why);
 	must(store_create(&world->config, &settings, &why), &why);
 	open_store(world);
+}
+
+void store_world_init_memory(struct store_world *world)
+{
+	is_memory = true;
+	store_world_init(world);
 }
 
 void store_world_reopen(struct store_world *world)

@@ -17,6 +17,8 @@ struct store_world {
 
 /* Makes it and opens it. */
 void store_world_init(struct store_world *world);
+/* The same with providers in memory, which outlive a reopening and have clocks (backends/memory.h). */
+void store_world_init_memory(struct store_world *world);
 /* Closes and opens again, with whatever the journal has to replay. */
 void store_world_reopen(struct store_world *world);
 void store_world_release(struct store_world *world);

@@ -238,7 +238,7 @@ Test(store_names, immutable_and_append_only_hold_everywhere)
 	cr_assert_eq(names_set_attr(world.store, world.reader, file, &chmod), -EPERM);
 	cr_assert_eq(names_set_xattr(world.store, world.reader, file, bytes_of_str("user.a"),
 				     bytes_of_str("1"), 0, false), -EPERM);
-	cr_assert_eq(names_check_write(file, 0), -EPERM);
+	cr_assert_eq(names_check_write(world.store, file, 0), -EPERM);
 	cr_assert_eq(names_set_flags(world.store, dir, INODE_APPEND), 0);
 	cr_assert_eq(names_remove(world.store, world.reader, dir, bytes_of_str("in"), false),
 		     -EPERM);

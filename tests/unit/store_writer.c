@@ -184,6 +184,17 @@ int index_get_inode(struct index *index, struct index_reader *reader, uint64_t i
 	return -ENOENT;
 }
 
+int index_get_xattr(struct index *index, struct index_reader *reader, uint64_t ino,
+		    struct bytes name, struct buf *out)
+{
+	(void)index;
+	(void)reader;
+	(void)ino;
+	(void)name;
+	(void)out;
+	return -ENODATA;
+}
+
 int index_find_extents(struct index *index, struct index_reader *reader, uint64_t ino, uint64_t off,
 		       uint64_t len, size_t count_max, struct extent_list *out,
 		       uint64_t *covered_end)

@@ -100,3 +100,41 @@ Test(util_clock, wall_time_is_printed_in_utc)
 	cr_assert_str_eq(clock_rfc3339((struct wall_time){.sec = INT64_MIN}, out),
 			 "@-9223372036854775808");
 }
+
+Test(util_clock, a_deadline_means_the_same_on_every_machine)
+{
+	static const struct {
+		const char *text;
+		int64_t sec;
+	} good[] = {
+		{"1970-01-01T00:00:00Z", 0},
+		{"2026-01-31", 1769817600},
+		{"2026-01-31T12:00:00Z", 1769860800},
+		{"2026-01-31t14:30:00+02:30", 1769860800},
+		{"2026-01-31 07:00:00-05:00", 1769860800},
+		{"2026-01-31T11:59:59.25z", 1769860800},
+		{"2024-02-29", 1709164800},
+		{"2000-02-29", 951782400},
+		{"9999-12-31T23:59:59Z", 253402300799},
+	};
+	static const char *const bad[] = {
+		"", "2026", "2026-1-31", "2026-13-01", "2026-00-01", "2026-02-29", "1900-02-29",
+		"2026-04-31", "2026-01-00", "2026-01-31T", "2026-01-31T12:00:00",
+		"2026-01-31T24:00:00Z", "2026-01-31T12:60:00Z", "2026-01-31T12:00:61Z",
+		"2026-01-31T12:00:00.Z", "2026-01-31T12:00:00Zx", "2026-01-31T12:00:00+2:00",
+		"2026-01-31T12:00:00+24:00", "tomorrow", "-026-01-31", "2h ago", "2026-01-31 ago",
+		"2026-01-31T12:00:00+02:60", " 2026-01-31", "2026-01-31 ",
+	};
+	int64_t sec;
+
+	setenv("TZ", "Asia/Kolkata", 1);
+	tzset();
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		cr_assert_eq(clock_parse_utc(bytes_of_str(good[i].text), &sec), 0, "%s",
+			     good[i].text);
+		cr_assert_eq(sec, good[i].sec, "%s: %lld", good[i].text, (long long)sec);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		cr_assert_eq(clock_parse_utc(bytes_of_str(bad[i]), &sec), -EINVAL, "%s", bad[i]);
+	cr_assert_eq(clock_parse_utc(bytes_of("2026-01-31\0", 11), &sec), -EINVAL);
+}
