@@ -52,6 +52,9 @@ struct epoch {
 	uint64_t begun, ended; /* looks of the watch */
 	bool is_stopping, is_running, is_wanted;
 	pthread_t thread;
+	/* Providers where our claim was made or read: whoever looks.  Nobody replaces a claim, so
+	 * that it is enough to find it listed there. */
+	bool is_confirmed[PLACEMENT_PROVIDERS_MAX];
 };
 
 /* ---- requests ---- */
@@ -389,12 +392,20 @@ static void judge_higher(struct epoch *epoch, const struct place *place, uint32_
 
 /* Ours is made there, or is there already, or is somebody else's. */
 static void claim_at(struct epoch *epoch, const struct place *place, struct bytes sealed,
-		     struct look *look)
+		     bool is_listed, struct look *look)
 {
 	struct epoch_claim claim;
-	int r = put_claim(place, epoch->set.writer_epoch, sealed);
+	int r = -EEXIST;
 
+	if (is_listed && epoch->is_confirmed[place->no]) {
+		look->ours++;
+		return;
+	}
+	epoch->is_confirmed[place->no] = false;
+	if (!is_listed)
+		r = put_claim(place, epoch->set.writer_epoch, sealed);
 	if (r == 0) {
+		epoch->is_confirmed[place->no] = true;
 		look->ours++;
 		return;
 	}
@@ -402,6 +413,7 @@ static void claim_at(struct epoch *epoch, const struct place *place, struct byte
 				      &claim) < 0)
 		return;
 	if (memcmp(claim.machine, epoch->machine, sizeof(claim.machine)) == 0) {
+		epoch->is_confirmed[place->no] = true;
 		look->ours++;
 		return;
 	}
@@ -466,7 +478,7 @@ static void look_at(struct epoch *epoch, const struct place *place, struct bytes
 	if (highest > epoch->set.writer_epoch)
 		judge_higher(epoch, place, highest, look);
 	if (look->why[0] == '\0')
-		claim_at(epoch, place, sealed, look);
+		claim_at(epoch, place, sealed, highest == epoch->set.writer_epoch, look);
 	if (look->why[0] == '\0')
 		judge_log(epoch, place, look);
 }
