@@ -94,6 +94,11 @@ lib_store_a_SOURCES = \
 	src/store/recover_private.h \
 	src/store/repair.c \
 	src/store/request.c \
+	src/store/restore.c \
+	src/store/restore.h \
+	src/store/restore_attr.c \
+	src/store/restore_file.c \
+	src/store/restore_private.h \
 	src/store/rewrite.c \
 	src/store/rewrite.h \
 	src/store/rewrite_private.h \

@@ -136,7 +136,7 @@ int store_unlock(const struct config *config, const struct credentials *credenti
 
 static int open_keys(struct store *store, struct superblock *sb, struct buf *why)
 {
-	int r = store_unlock(store->config, NULL, sb, &store->keyring, why);
+	int r = store_unlock(store->config, store->priv->credentials, sb, &store->keyring, why);
 
 	if (r == 0)
 		memcpy(store->fs_id, sb->fs_id.b, sizeof(store->fs_id));
@@ -579,8 +579,14 @@ static int open_parts(struct store *store, uint64_t lock_wait_ms, struct buf *wh
 	return r;
 }
 
-static int open_store(struct config *config, uint64_t lock_wait_ms, bool is_check, bool takes_over,
-		      struct buf *why, struct store **out)
+struct opening {
+	uint64_t lock_wait_ms;
+	bool is_check, takes_over;
+	const struct credentials *credentials;
+};
+
+static int open_store(struct config *config, const struct opening *opening, struct buf *why,
+		      struct store **out)
 {
 	struct store *store = mem_alloc(sizeof(*store));
 	struct store_private *priv = mem_alloc(sizeof(*priv));
@@ -595,11 +601,13 @@ static int open_store(struct config *config, uint64_t lock_wait_ms, bool is_chec
 	list_init(&priv->releases);
 	priv->lock_fd = -1;
 	priv->writer_epoch = 1;
-	priv->is_check = is_check;
-	priv->takes_over = takes_over;
+	priv->is_check = opening->is_check;
+	priv->takes_over = opening->takes_over;
+	priv->credentials = opening->credentials;
 	store->priv = priv;
 	store->config = config;
-	r = open_parts(store, lock_wait_ms, why);
+	r = open_parts(store, opening->lock_wait_ms, why);
+	priv->credentials = NULL;
 	if (r < 0) {
 		if (why->len == 0)
 			buf_printf(why, "%s: cannot be opened: %s", config->home, err_sentence(r));
@@ -625,13 +633,26 @@ int store_audit_verify(struct store *store, struct index_reader *reader,
 int store_open(struct config *config, uint64_t lock_wait_ms, bool takes_over, struct buf *why,
 	       struct store **out)
 {
-	return open_store(config, lock_wait_ms, false, takes_over, why, out);
+	struct opening opening = {.lock_wait_ms = lock_wait_ms, .takes_over = takes_over};
+
+	return open_store(config, &opening, why, out);
 }
 
 int store_open_for_check(struct config *config, uint64_t lock_wait_ms, struct buf *why,
 			 struct store **out)
 {
-	return open_store(config, lock_wait_ms, true, false, why, out);
+	struct opening opening = {.lock_wait_ms = lock_wait_ms, .is_check = true};
+
+	return open_store(config, &opening, why, out);
+}
+
+int store_open_for_restore(struct config *config, const struct credentials *credentials,
+			   uint64_t lock_wait_ms, struct buf *why, struct store **out)
+{
+	struct opening opening = {.lock_wait_ms = lock_wait_ms, .is_check = true,
+				  .credentials = credentials};
+
+	return open_store(config, &opening, why, out);
 }
 
 int store_close(struct store *store)

@@ -80,6 +80,12 @@ uint64_t store_writer_epoch(const struct store *store);
 int store_open_for_check(struct config *config, uint64_t lock_wait_ms, struct buf *why,
 			 struct store **out);
 /*
+ * store_open_for_restore - the same for reading a tree out of it (store/restore.h).  credentials:
+ * instead of what config names; may be NULL.
+ */
+int store_open_for_restore(struct config *config, const struct credentials *credentials,
+			   uint64_t lock_wait_ms, struct buf *why, struct store **out);
+/*
  * store_check - proves the invariants of the index, and that every live chunk can be had: its shard
  * is in the spool, or has a copy that was acknowledged and not seen bad since.  is_deep: each record
  * in the spool is authenticated too.  found(ctx, text) for each violation; *violations is their

@@ -20,6 +20,7 @@
 
 struct store_private {
 	int lock_fd;   /* of home/lock, held while the store is open */
+	const struct credentials *credentials; /* while it is opened; NULL: what config names */
 	bool is_check; /* fsck: nothing is copied, deleted or reclaimed */
 	struct keys *keys;
 	struct journal *journal;

@@ -29,6 +29,8 @@ sbin_PROGRAMS += bin/shardfs-recover
 bin_shardfs_recover_SOURCES = \
 	src/tools/recover_show.c \
 	src/tools/recover_show.h \
+	src/tools/recover_to.c \
+	src/tools/recover_to.h \
 	src/tools/shardfs_recover.c
 bin_shardfs_recover_LDADD = $(TOOLS_LIBS)
 

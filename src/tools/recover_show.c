@@ -3,9 +3,14 @@
 
 #include "util/buf.h"
 #include "util/clock.h"
+#include "util/err.h"
+#include "util/mem.h"
+#include "util/units.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #define PROGRESS_EVERY_MS 100u
@@ -149,4 +154,102 @@ int show_states(struct recovery *recovery, struct screen *screen)
 
 	show_clear(screen);
 	return r;
+}
+
+int show_choice(struct recovery *recovery, int64_t at_sec, struct screen *screen,
+		struct recovery_state *out, struct buf *why)
+{
+	struct recovery_state state;
+	char asked[64], when[64];
+	int r = recovery_choose(recovery, at_sec, &state);
+
+	show_clear(screen);
+	if (r < 0) {
+		buf_printf(why, "no state can be chosen: %s", err_sentence(r));
+		return r;
+	}
+	if (r > 0)
+		printf("nothing from before %s is held any more; the oldest state there is will do: ",
+		       show_time(at_sec, asked));
+	else
+		printf("newest state not later than %s: ", show_time(at_sec, asked));
+	printf("generation %" PRIu64 " of %s (writer epoch %" PRIu32 ", %s)\n", state.generation,
+	       show_time(state.made_sec, when), state.epoch,
+	       state.is_snapshot ? "a snapshot" : "the end of a segment");
+	fflush(stdout);
+	recovery_aim(recovery, &state);
+	*out = state;
+	return r;
+}
+
+/* ---- what was done ---- */
+
+void show_recovered(const char *what, const struct recovery_result *result)
+{
+	char when[64];
+
+	printf("%s: recovered generation %" PRIu64 " of %s\n", what, result->generation,
+	       show_time(result->made_sec, when));
+	printf("  %" PRIu64 " inodes, %" PRIu64 " bytes, %" PRIu64 " shards\n", result->inodes,
+	       result->bytes, result->shards);
+	if (result->objects_unknown > 0)
+		printf("  %" PRIu64 " objects are shards that this state does not know; "
+		       "they are left alone\n", result->objects_unknown);
+	if (result->shards_missing > 0)
+		printf("  %" PRIu64 " shards are missing; %" PRIu64 " files are not whole\n",
+		       result->shards_missing, result->files_damaged);
+	fflush(stdout);
+}
+
+void show_begun(const struct recovery_state *state, const char *work)
+{
+	printf("a restore of generation %" PRIu64 " was begun here and goes on; remove %s to begin "
+	       "anew\n", state->generation, work);
+	fflush(stdout);
+}
+
+/* store/epoch.c: "EPOCH MACHINE STATE" */
+void show_branch(const char *home)
+{
+	AUTO_STR path = mem_printf("%s/writer", home);
+	FILE *file = path ? fopen(path, "re") : NULL;
+	char machine[40], state[16];
+	uint32_t epoch;
+
+	if (file && fscanf(file, "%" SCNu32 " %32s %8s", &epoch, machine, state) == 3)
+		printf("branch: what %s has under writer epoch %" PRIu32 "%s\n", home, epoch,
+		       strcmp(state, "lost") == 0 ? ", which another machine has taken over"
+						  : ", which no other machine is known to have "
+						    "taken over");
+	else
+		printf("branch: what %s has\n", home);
+	fflush(stdout);
+	if (file)
+		fclose(file);
+}
+
+void show_restored(const char *dir, const struct restore_result *result)
+{
+	char size[UNITS_TEXT_SIZE];
+
+	printf("%s: restored: %" PRIu64 " files, %" PRIu64 " directories, %" PRIu64 " others; %s "
+	       "written\n", dir, result->files, result->directories, result->others,
+	       units_human_size(result->bytes, size));
+	if (result->kept > 0)
+		printf("  %" PRIu64 " of them were there already, whole\n", result->kept);
+	if (result->same > 0)
+		printf("  %" PRIu64 " were left out: the newest state at the providers has the same\n",
+		       result->same);
+	if (result->failed > 0)
+		printf("  %" PRIu64 " could not be restored and were named\n", result->failed);
+	if (result->incomplete > 0)
+		printf("  %" PRIu64 " attributes could not be set; each was named\n",
+		       result->incomplete);
+}
+
+int show_failure(const char *what, struct buf *why, int error)
+{
+	fprintf(stderr, "shardfs-recover: %s%s\n", what,
+		why->len ? buf_str(why) : err_sentence(error));
+	return error == -EKEYREJECTED || error == -ENOKEY ? RECOVER_KEYS : RECOVER_FAILED;
 }

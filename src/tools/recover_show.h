@@ -6,6 +6,16 @@
  * it is and what should be known. */
 
 #include "store/recover.h"
+#include "store/restore.h"
+
+enum recover_exit {
+	RECOVER_OK = 0,
+	RECOVER_FAILED = 1,
+	RECOVER_USAGE = 2,
+	RECOVER_NOT_AS_ASKED = 3,
+	RECOVER_DAMAGED = 4,
+	RECOVER_KEYS = 7,
+};
 
 struct screen {
 	bool is_terminal, is_shown;
@@ -21,5 +31,20 @@ void show_providers(const struct recovery *recovery);
 /* Every state that is held. */
 int show_states(struct recovery *recovery, struct screen *screen);
 const char *show_time(int64_t sec, char out[64]);
+/*
+ * Has the recovery end with the newest state not later than at_sec, and says which that is.
+ * 0; 1: nothing so old is held, *out is the oldest; or a negative error with why.
+ */
+int show_choice(struct recovery *recovery, int64_t at_sec, struct screen *screen,
+		struct recovery_state *out, struct buf *why);
+void show_recovered(const char *what, const struct recovery_result *result);
+
+/* Of a restore. */
+void show_begun(const struct recovery_state *state, const char *work);
+void show_branch(const char *home); /* whose state that is */
+void show_restored(const char *dir, const struct restore_result *result);
+
+/* What went wrong; the exit status. */
+int show_failure(const char *what, struct buf *why, int error);
 
 #endif

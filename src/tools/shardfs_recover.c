@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* shardfs-recover: providers and a passphrase to a home that can be mounted. */
+/* shardfs-recover: providers and a passphrase to a home that can be mounted, or to a plain tree. */
 #include "config/config.h"
 #include "crypto/crypto.h"
 #include "crypto/recovery.h"
 #include "store/recover.h"
 #include "store/store.h"
 #include "tools/recover_show.h"
+#include "tools/recover_to.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/log.h"
@@ -20,15 +21,6 @@
 #include <time.h>
 #include <unistd.h>
 
-enum recover_exit {
-	RECOVER_OK = 0,
-	RECOVER_FAILED = 1,
-	RECOVER_USAGE = 2,
-	RECOVER_NOT_AS_ASKED = 3,
-	RECOVER_DAMAGED = 4,
-	RECOVER_KEYS = 7,
-};
-
 #define INIT_MAX CONFIG_PROVIDERS_MAX
 
 struct recover_args {
@@ -37,7 +29,8 @@ struct recover_args {
 	unsigned init_count;
 	const char *shares[SHARE_COUNT_MAX];
 	unsigned share_count;
-	bool is_list, is_from_footers, is_at;
+	const char *to;
+	bool is_list, is_from_footers, is_at, is_branch, is_changes;
 	int64_t at_sec;
 };
 
@@ -51,6 +44,11 @@ static const char usage_text[] =
 	"  -l, --list          say what each provider has, and which states are held; change nothing\n"
 	"  -a, --at TIME       not the newest state but the newest not later than TIME:\n"
 	"                      2026-11-01T12:00:00Z, \"2026-11-01 12:00\" (local time), \"2h ago\"\n"
+	"  -t, --to DIR        restore the tree into DIR, an empty directory, instead of making a home;\n"
+	"                      what is there when it was interrupted is not restored again\n"
+	"  -b, --branch        with --to: restore what the home of CONFIG has, which another machine\n"
+	"                      has taken over and which was not sent to the providers\n"
+	"  -c, --changes       with --branch: only what differs from the newest state at the providers\n"
 	"  -i, --init NAME     NAME is a new and empty provider: make it this file system's\n"
 	"  -f, --from-footers  all objects of the index are gone: make what can be had from the\n"
 	"                      shards alone, one file for each chunk under /lost+found\n"
@@ -63,18 +61,40 @@ static const char usage_text[] =
 	"3 recovered, but nothing as old as --at asks is held: it is the oldest there is;\n"
 	"4 recovered, but files are named that are not whole; 7 no usable passphrase.\n";
 
-/* 0 to go on, else 1 + exit status. */
+/* 0 to go on, else 1 + exit status; so the next. */
+static int check_args(const struct recover_args *args)
+{
+	const char *misfit = NULL;
+
+	if (args->is_at && (args->is_from_footers || args->is_list || args->is_branch))
+		misfit = "--at goes with neither --list nor --from-footers nor --branch";
+	else if (args->is_list && args->to)
+		misfit = "--list goes without --to";
+	else if (args->is_branch && (!args->to || args->is_from_footers))
+		misfit = "--branch goes with --to DIR and without --from-footers";
+	else if (args->is_changes && !args->is_branch)
+		misfit = "--changes goes with --branch";
+	else if (args->init_count > 0 && args->to)
+		misfit = "--init goes without --to";
+	if (!misfit)
+		return 0;
+	fprintf(stderr, "shardfs-recover: %s\n", misfit);
+	return 1 + RECOVER_USAGE;
+}
+
 static int parse_args(int argc, char **argv, struct recover_args *args)
 {
 	static const struct option options[] = {
-		{"list", no_argument, NULL, 'l'}, {"at", required_argument, NULL, 'a'}, {"init", required_argument, NULL, 'i'},
+		{"list", no_argument, NULL, 'l'}, {"at", required_argument, NULL, 'a'},
+		{"to", required_argument, NULL, 't'}, {"branch", no_argument, NULL, 'b'},
+		{"changes", no_argument, NULL, 'c'}, {"init", required_argument, NULL, 'i'},
 		{"from-footers", no_argument, NULL, 'f'}, {"share", required_argument, NULL, 's'},
 		{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'},
 		{0},
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "la:i:fs:hV", options, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "la:t:bci:fs:hV", options, NULL)) >= 0) {
 		switch (c) {
 		case 'l':
 			args->is_list = true;
@@ -87,6 +107,15 @@ static int parse_args(int argc, char **argv, struct recover_args *args)
 					"\"2h ago\"\n", optarg);
 				return 1 + RECOVER_USAGE;
 			}
+			break;
+		case 't':
+			args->to = optarg;
+			break;
+		case 'b':
+			args->is_branch = true;
+			break;
+		case 'c':
+			args->is_changes = true;
 			break;
 		case 'i':
 			if (args->init_count < INIT_MAX)
@@ -118,35 +147,8 @@ static int parse_args(int argc, char **argv, struct recover_args *args)
 		      stderr);
 		return 1 + RECOVER_USAGE;
 	}
-	if (args->is_at && (args->is_from_footers || args->is_list)) {
-		fputs("shardfs-recover: --at goes with neither --list nor --from-footers\n", stderr);
-		return 1 + RECOVER_USAGE;
-	}
 	args->config_path = argv[optind];
-	return 0;
-}
-
-static void tell(const struct config *config, const struct recovery_result *result)
-{
-	char when[64];
-
-	printf("%s: recovered generation %" PRIu64 " of %s\n", config->home, result->generation,
-	       show_time(result->made_sec, when));
-	printf("  %" PRIu64 " inodes, %" PRIu64 " bytes, %" PRIu64 " shards\n", result->inodes,
-	       result->bytes, result->shards);
-	if (result->objects_unknown > 0)
-		printf("  %" PRIu64 " objects are shards that this state does not know; "
-		       "they are left alone\n", result->objects_unknown);
-	if (result->shards_missing > 0)
-		printf("  %" PRIu64 " shards are missing; %" PRIu64 " files are not whole\n",
-		       result->shards_missing, result->files_damaged);
-}
-
-static int fail(const char *what, struct buf *why, int error)
-{
-	fprintf(stderr, "shardfs-recover: %s%s\n", what,
-		why->len ? buf_str(why) : err_sentence(error));
-	return error == -EKEYREJECTED || error == -ENOKEY ? RECOVER_KEYS : RECOVER_FAILED;
+	return check_args(args);
 }
 
 static int combine(const struct recover_args *args, struct credentials *out, struct buf *why)
@@ -154,8 +156,6 @@ static int combine(const struct recover_args *args, struct credentials *out, str
 	char *text;
 	int r;
 
-	if (args->share_count == 0)
-		return 0;
 	text = secret_alloc(RECOVERY_TEXT_SIZE);
 	if (!text)
 		return -ENOMEM;
@@ -173,34 +173,7 @@ static int list(struct recovery *recovery, struct screen *screen)
 	AUTO(buf) why = BUF_INIT;
 	int r = show_states(recovery, screen);
 
-	return r < 0 ? fail("states cannot be listed: ", &why, r) : RECOVER_OK;
-}
-
-/* 0; 1: nothing so old is held, *out is the oldest; or a negative error with why. */
-static int aim(struct recovery *recovery, int64_t at_sec, struct screen *screen,
-	       struct recovery_state *out, struct buf *why)
-{
-	struct recovery_state state;
-	char asked[64], when[64];
-	int r = recovery_choose(recovery, at_sec, &state);
-
-	show_clear(screen);
-	if (r < 0) {
-		buf_printf(why, "no state can be chosen: %s", err_sentence(r));
-		return r;
-	}
-	if (r > 0)
-		printf("nothing from before %s is held any more; the oldest state there is will do: ",
-		       show_time(at_sec, asked));
-	else
-		printf("newest state not later than %s: ", show_time(at_sec, asked));
-	printf("generation %" PRIu64 " of %s (writer epoch %" PRIu32 ", %s)\n", state.generation,
-	       show_time(state.made_sec, when), state.epoch,
-	       state.is_snapshot ? "a snapshot" : "the end of a segment");
-	fflush(stdout);
-	recovery_aim(recovery, &state);
-	*out = state;
-	return r;
+	return r < 0 ? show_failure("states cannot be listed: ", &why, r) : RECOVER_OK;
 }
 
 static int make_home(const struct recover_args *args, const struct config *config,
@@ -215,7 +188,7 @@ static int make_home(const struct recover_args *args, const struct config *confi
 	for (unsigned i = 0; i < args->init_count && r == 0; i++)
 		r = recovery_init_provider(recovery, args->init[i], &why);
 	if (r == 0 && args->is_at) {
-		r = aim(recovery, args->at_sec, screen, &state, &why);
+		r = show_choice(recovery, args->at_sec, screen, &state, &why);
 		is_as_asked = r == 0;
 		r = MIN(r, 0);
 	}
@@ -225,8 +198,8 @@ static int make_home(const struct recover_args *args, const struct config *confi
 		r = recovery_run(recovery, &result, &why);
 	show_clear(screen);
 	if (r < 0)
-		return fail("", &why, r);
-	tell(config, &result);
+		return show_failure("", &why, r);
+	show_recovered(config->home, &result);
 	if (args->is_from_footers) {
 		puts("  lost: names, owners, modes, times, attributes, and which chunks made up a file;\n"
 		     "  each chunk is a file under /lost+found, and a file of one chunk is whole there");
@@ -239,26 +212,19 @@ static int make_home(const struct recover_args *args, const struct config *confi
 								    : RECOVER_NOT_AS_ASKED;
 }
 
-static int recover(const struct recover_args *args, const struct config *config)
+static int recover(const struct recover_args *args, const struct config *config,
+		   const struct credentials *credentials)
 {
-	AUTO(credentials) credentials = CREDENTIALS_INIT;
 	struct screen screen = {.is_terminal = isatty(STDERR_FILENO)};
 	struct recovery_settings settings = {.progress = show_progress, .note = show_note,
-					     .ctx = &screen};
+					     .ctx = &screen, .credentials = credentials};
 	struct recovery *recovery;
 	AUTO(buf) why = BUF_INIT;
-	int r = combine(args, &credentials, &why);
+	int r = recovery_open(config, &settings, &why, &recovery);
 
-	if (r < 0) {
-		fail("", &why, r);
-		return RECOVER_KEYS;
-	}
-	if (args->share_count > 0)
-		settings.credentials = &credentials;
-	r = recovery_open(config, &settings, &why, &recovery);
 	show_clear(&screen);
 	if (r < 0)
-		return fail("", &why, r);
+		return show_failure("", &why, r);
 	show_providers(recovery);
 	fflush(stdout);
 	r = args->is_list ? list(recovery, &screen) : make_home(args, config, recovery, &screen);
@@ -266,17 +232,52 @@ static int recover(const struct recover_args *args, const struct config *config)
 	return r;
 }
 
+static int restore(const struct recover_args *args, const struct config_checks *checks,
+		   const struct credentials *credentials)
+{
+	struct screen screen = {.is_terminal = isatty(STDERR_FILENO)};
+	struct recover_to wanted = {
+		.dir = args->to,
+		.config_path = args->config_path,
+		.checks = checks,
+		.credentials = credentials,
+		.is_at = args->is_at,
+		.at_sec = args->at_sec,
+		.is_from_footers = args->is_from_footers,
+		.is_branch = args->is_branch,
+		.is_changes = args->is_changes,
+		.screen = &screen,
+	};
+
+	return recover_to(&wanted);
+}
+
+/* Once, also if they come from a command that asks for them. */
+static int load_credentials(const struct recover_args *args, const struct config *config,
+			    struct credentials *out)
+{
+	AUTO(buf) why = BUF_INIT;
+	int r = args->share_count > 0
+			? combine(args, out, &why)
+			: credentials_load(config->passphrase_file, config->passphrase_command,
+					   config->key_file, out, &why);
+
+	return r < 0 ? (show_failure("", &why, r), RECOVER_KEYS) : 0;
+}
+
 int main(int argc, char **argv)
 {
 	AUTO(buf) why = BUF_INIT;
 	AUTO(config) config = CONFIG_INIT;
+	AUTO(credentials) credentials = CREDENTIALS_INIT;
 	struct config_checks checks = {0};
 	struct recover_args args = {0};
 	int r = parse_args(argc, argv, &args);
 
 	if (r > 0)
 		return r - 1;
-	log_setup(STDERR_FILENO, LOG_WARN, false);
+	/* a restore names what matters of what its store would warn of */
+	log_setup(STDERR_FILENO, args.to ? LOG_ERROR : LOG_WARN, false);
 	crypto_harden_process();
 	if (crypto_init() < 0 || crypto_self_test() < 0) {
 		fputs("shardfs-recover: the cryptographic library does not work as it must\n",
@@ -290,5 +291,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "shardfs-recover: %s\n", buf_str(&why));
 		return RECOVER_USAGE;
 	}
-	return recover(&args, &config);
+	r = load_credentials(&args, &config, &credentials);
+	if (r > 0)
+		return r;
+	return args.to ? restore(&args, &checks, &credentials)
+		       : recover(&args, &config, &credentials);
 }

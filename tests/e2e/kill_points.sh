@@ -20,6 +20,8 @@ later+='converge-done-before '
 # in keys.sh and rotate.sh;
 later+='key-home-before key-home-after key-use-before key-use-after key-renew-before '
 later+='key-renew-after key-destroy-before key-destroy-after '
+# in recover_to.sh;
+later+='restore-write-before restore-name-before restore-name-after '
 # in replay.sh.
 later+='replay-apply-before replay-apply-after '
 

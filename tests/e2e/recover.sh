@@ -9,63 +9,6 @@
 
 PROVIDERS='primary secondary tertiary'
 
-make_tree() { # DIR
-	local i
-	mkdir -p "$1/plain/deep/deeper" "$1/empty" "$1/odd"
-	for i in $(seq 30); do
-		head -c "$((i * 3313))" /dev/urandom >"$1/plain/file-$i"
-	done
-	head -c 3M /dev/urandom >"$1/plain/deep/big"
-	: >"$1/plain/deep/nothing"
-	echo kept >"$1/odd/mode" && chmod 4750 "$1/odd/mode"
-	echo owned >"$1/odd/owner" && chown 1234:2345 "$1/odd/owner"
-	echo old >"$1/odd/old" && touch -d '1965-02-03 04:05:06.123456789' "$1/odd/old"
-	echo late >"$1/odd/late" && touch -d '2150-02-03 04:05:06.5' "$1/odd/late"
-	ln "$1/plain/file-3" "$1/odd/hard"
-	ln "$1/plain/file-3" "$1/plain/deep/deeper/hard too"
-	ln -s ../plain/file-1 "$1/odd/soft"
-	ln -s 'not there' "$1/odd/dangling"
-	mkfifo "$1/odd/fifo"
-	mknod "$1/odd/device" c 1 3
-	printf 'name with a newline' >"$1/odd/$(printf 'a\nb')"
-	# data, 1 MiB of nothing, data, and a hole at the end
-	head -c 64K /dev/urandom >"$1/odd/sparse"
-	head -c 64K /dev/urandom | dd of="$1/odd/sparse" bs=64K seek=17 conv=notrunc status=none
-	truncate -s 4M "$1/odd/sparse"
-	setfattr -n user.colour -v blue "$1/odd/mode"
-	setfattr -n user.long -v "$(head -c 3000 /dev/zero | tr '\0' x)" "$1/plain/deep"
-	setfacl -m u:1234:rw,g:2345:r "$1/odd/owner"
-	setfacl -d -m u:1234:rwx "$1/empty"
-	# what is deleted, renamed and written over must stay so
-	echo gone >"$1/plain/gone" && rm "$1/plain/gone"
-	echo moved >"$1/plain/before" && mv "$1/plain/before" "$1/plain/deep/after"
-	head -c 10000 /dev/urandom | dd of="$1/plain/file-9" conv=notrunc bs=10000 seek=1 status=none
-	chmod 0711 "$1/plain/deep/deeper"
-	touch -d '2001-01-01 00:00:00.000000001' "$1/plain/deep/deeper" "$1/empty"
-}
-holes() { # FILE: where data begins and ends
-	python3 - "$1" <<'END'
-import os, sys
-fd = os.open(sys.argv[1], os.O_RDONLY)
-size, at = os.fstat(fd).st_size, 0
-while at < size:
-    try:
-        data = os.lseek(fd, at, os.SEEK_DATA)
-    except OSError:
-        break
-    at = os.lseek(fd, data, os.SEEK_HOLE)
-    print(data, at)
-END
-}
-# Everything that stat, xattrs and ACLs say about a tree.
-describe() { # DIR
-	(cd "$1" && find . -print0 | LC_ALL=C sort -z |
-		xargs -0 stat --printf '%N %A %u %g %h %F %t:%T %.9Y\n' &&
-		find . -type f -print0 | LC_ALL=C sort -z | xargs -0 stat --printf '%N %s\n' &&
-		getfattr -R -h -d -m '^(user|security|trusted)\.' . | LC_ALL=C sort &&
-		getfacl -R -p . && holes odd/sparse &&
-		find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
-}
 recover_config() { # PROVIDER HOME
 	printf 'home: %s\npassphrase_file: %s\nproviders:\n' "$2" "$FS/passphrase"
 	printf '  - name: %s\n    type: dir\n    role: %s\n    region: %s\n    path: %s\n' \
@@ -88,7 +31,7 @@ check_alone() { # PROVIDER
 	must_fail shardfs-recover "$TMPDIR/recover.yaml" # there is a file system now
 	fsck.shardfs "$TMPDIR/recover.yaml"
 	shardfs "$TMPDIR/recover.yaml" "$mnt" >>"$LOG" 2>&1
-	describe "$mnt/tree" >"$TMPDIR/found"
+	tree_describe "$mnt/tree" >"$TMPDIR/found"
 	diff "$TMPDIR/expected" "$TMPDIR/found" || die "$1: another tree"
 	rsync -aHAX -n --checksum --delete --itemize-changes "$TMPDIR/source/" "$mnt/tree/" \
 		>"$TMPDIR/changes"
@@ -102,9 +45,9 @@ check_alone() { # PROVIDER
 
 fs_make
 fs_mount
-make_tree "$TMPDIR/source"
+tree_make "$TMPDIR/source"
 rsync -aHAX --sparse "$TMPDIR/source/" "$MNT/tree/"
-describe "$MNT/tree" >"$TMPDIR/expected"
+tree_describe "$MNT/tree" >"$TMPDIR/expected"
 shardctl wait "$MNT" >/dev/null
 fs_umount
 for provider in $PROVIDERS; do
@@ -116,7 +59,7 @@ fs_mount
 rm -rf "$MNT/tree/plain/deep" && rm -rf "$TMPDIR/source/plain/deep"
 head -c 2M /dev/urandom >"$TMPDIR/source/plain/more"
 rsync -aHAX --sparse "$TMPDIR/source/" "$MNT/tree/"
-describe "$MNT/tree" >"$TMPDIR/expected"
+tree_describe "$MNT/tree" >"$TMPDIR/expected"
 shardctl wait "$MNT" >/dev/null
 fs_kill
 for provider in $PROVIDERS; do
