@@ -18,6 +18,9 @@
  *	              since its whole sum then changes places
  *	history       a replaced row that the newest snapshot still sees
  *
+ * A snapshot made by a record sees the state after the whole of it: what the record replaces is
+ * not kept for it, but for the one before.  So it counts as the newest from the next record on.
+ *
  * Memory is bounded: over ROWS_MAX rows they are written within the transaction.
  */
 #include "index/apply.h"
@@ -34,6 +37,7 @@
 
 #define ROWS_MAX        65536
 #define SLOTS_KEPT_MAX  8192
+#define OLD_PAGE        1024u
 #define TREE_DEPTH_MAX  65536   /* a walk up that is longer goes round in a circle */
 #define EXTENTS_UNKNOWN UINT64_MAX
 
@@ -71,15 +75,23 @@ struct apply {
 	uint64_t newest_snapshot, committed_newest_snapshot; /* seq; 0: none */
 	uint64_t seq; /* of the record in hand */
 	uint64_t restore_seq; /* not 0: apply_restore is at work */
+	uint64_t birth, death; /* restore: of the rows that come; see CHANGE_ROW_VERSION */
+	struct snapshot_row made; /* by the record in hand; snapshot_no 0: none */
 	struct index_highest stored_highest; /* no row beyond these is in the engine */
 	struct map inodes, chunks, shards, counters;
 	struct counter_node *counter_list;
 };
 
+/* Of rows that are written now. */
+static uint64_t birth_now(const struct apply *apply)
+{
+	return apply->birth != 0 ? apply->birth : apply->seq;
+}
+
 static struct engine_version version_now(const struct apply *apply)
 {
 	return (struct engine_version){
-		.seq = apply->seq,
+		.seq = birth_now(apply),
 		.newest_snapshot = apply->newest_snapshot,
 	};
 }
@@ -556,12 +568,23 @@ static int keep_inode(struct apply *apply, const struct inode_node *node)
 	return apply->conn->ops->put_old_inode(apply->conn, &node->row, apply->seq);
 }
 
+static int put_old_inode(struct apply *apply, const struct inode_row *row)
+{
+	struct inode_row old = *row;
+
+	old.birth = birth_now(apply);
+	return apply->conn->ops->put_old_inode(apply->conn, &old, apply->death);
+}
+
 static int apply_inode_put(struct apply *apply, const struct change *change)
 {
 	const struct inode_row *row = &change->u.inode;
 	struct inode_node *node;
-	int r = get_inode_node(apply, row->ino, &node);
+	int r;
 
+	if (apply->death != 0)
+		return put_old_inode(apply, row);
+	r = get_inode_node(apply, row->ino, &node);
 	if (r == 0)
 		r = keep_inode(apply, node);
 	if (r == 0)
@@ -572,7 +595,7 @@ static int apply_inode_put(struct apply *apply, const struct change *change)
 		sum_inode(&apply->meta, &node->row, -1);
 	sum_inode(&apply->meta, row, 1);
 	node->row = *row;
-	node->row.birth = apply->seq;
+	node->row.birth = birth_now(apply);
 	node->exists = node->is_dirty = true;
 	apply->meta.highest.ino = MAX(apply->meta.highest.ino, row->ino);
 	return 0;
@@ -780,12 +803,18 @@ static int apply_extent_put(struct apply *apply, const struct change *change)
 	const struct extent_row *extent = &change->u.extent;
 	uint64_t end = extent->off + extent->len;
 	struct inode_node *inode;
-	int r = drop_extents(apply, extent->ino, extent->off, end);
+	int r;
 
+	if (apply->death != 0) {
+		r = apply->conn->ops->put_old_extent(apply->conn, extent, birth_now(apply),
+						     apply->death);
+		return r < 0 ? r : ref_chunk(apply, extent->chunk_no, 1);
+	}
+	r = drop_extents(apply, extent->ino, extent->off, end);
 	if (r == 0)
 		r = get_inode_node(apply, extent->ino, &inode);
 	if (r == 0)
-		r = apply->conn->ops->put_extent(apply->conn, extent, apply->seq);
+		r = apply->conn->ops->put_extent(apply->conn, extent, birth_now(apply));
 	if (r < 0)
 		return r;
 	inode->extents_end = MAX(inode->extents_end, end);
@@ -852,6 +881,9 @@ static int apply_copy_del(struct apply *apply, const struct change *change)
 static int apply_dirent_put(struct apply *apply, const struct change *change)
 {
 	apply->meta.highest.cookie = MAX(apply->meta.highest.cookie, change->u.dirent.cookie);
+	if (apply->death != 0)
+		return apply->conn->ops->put_old_dirent(apply->conn, change, birth_now(apply),
+							apply->death);
 	return apply->conn->ops->put_dirent(apply->conn, change, version_now(apply));
 }
 
@@ -862,6 +894,9 @@ static int apply_dirent_del(struct apply *apply, const struct change *change)
 
 static int apply_xattr_put(struct apply *apply, const struct change *change)
 {
+	if (apply->death != 0)
+		return apply->conn->ops->put_old_xattr(apply->conn, change, birth_now(apply),
+						    apply->death);
 	return apply->conn->ops->put_xattr(apply->conn, change, version_now(apply));
 }
 
@@ -872,6 +907,9 @@ static int apply_xattr_del(struct apply *apply, const struct change *change)
 
 static int apply_symlink_put(struct apply *apply, const struct change *change)
 {
+	if (apply->death != 0)
+		return apply->conn->ops->put_old_symlink(apply->conn, change, birth_now(apply),
+						    apply->death);
 	return apply->conn->ops->put_symlink(apply->conn, change, version_now(apply));
 }
 
@@ -908,7 +946,8 @@ static int apply_setting_put(struct apply *apply, const struct change *change)
 					     change->u.setting.value);
 }
 
-static int learn_newest_snapshot(struct apply *apply)
+/* The newest one of a record before `before` that can be read. */
+static int learn_newest_snapshot(struct apply *apply, uint64_t before)
 {
 	AUTO(snapshot_list) snapshots = ROW_LIST_INIT;
 	int r = apply->conn->ops->list_snapshots(apply->conn, &snapshots);
@@ -916,21 +955,52 @@ static int learn_newest_snapshot(struct apply *apply)
 	if (r < 0)
 		return r;
 	apply->newest_snapshot = 0;
-	for (size_t i = 0; i < snapshots.count; i++)
-		apply->newest_snapshot = MAX(apply->newest_snapshot, snapshots.rows[i].seq);
+	for (size_t i = 0; i < snapshots.count; i++) {
+		const struct snapshot_row *row = &snapshots.rows[i];
+
+		if (row->name[0] != '\0' && row->seq < before)
+			apply->newest_snapshot = MAX(apply->newest_snapshot, row->seq);
+	}
 	return 0;
+}
+
+/* The one that the record made sees all that the record did; from now on it is the newest. */
+static int finish_snapshot(struct apply *apply)
+{
+	struct snapshot_row *made = &apply->made;
+	struct counter_node *below;
+	int r;
+
+	if (made->snapshot_no == 0)
+		return 0;
+	r = settle_counters(apply);
+	if (r == 0)
+		r = get_counter_node(apply, made->root, &below);
+	if (r < 0)
+		return r;
+	made->files = (uint64_t)below->counter.files;
+	made->directories = (uint64_t)below->counter.directories;
+	made->bytes = (uint64_t)below->counter.bytes;
+	r = apply->conn->ops->put_snapshot(apply->conn, made);
+	made->snapshot_no = 0;
+	return r < 0 ? r : learn_newest_snapshot(apply, apply->seq + 1);
 }
 
 static int apply_snapshot_put(struct apply *apply, const struct change *change)
 {
-	struct snapshot_row row = change->u.snapshot;
+	const struct snapshot_row *row = &change->u.snapshot;
 	int r;
 
-	if (row.seq == 0)
-		row.seq = apply->seq;
-	apply->meta.highest.snapshot_no = MAX(apply->meta.highest.snapshot_no, row.snapshot_no);
-	r = apply->conn->ops->put_snapshot(apply->conn, &row);
-	return r < 0 ? r : learn_newest_snapshot(apply);
+	apply->meta.highest.snapshot_no = MAX(apply->meta.highest.snapshot_no, row->snapshot_no);
+	if (row->seq == 0) {
+		r = finish_snapshot(apply);
+		apply->made = *row;
+		apply->made.seq = apply->seq;
+		return r;
+	}
+	r = apply->conn->ops->put_snapshot(apply->conn, row);
+	/* Restoring replaces nothing: there is nothing to keep for anybody. */
+	return r < 0 || apply->restore_seq != 0 ? r : learn_newest_snapshot(apply, apply->seq);
 }
 
 static int free_old_extent(void *ctx, const struct extent_row *extent, uint64_t birth)
@@ -939,13 +1009,53 @@ static int free_old_extent(void *ctx, const struct extent_row *extent, uint64_t 
 	return ref_chunk(ctx, extent->chunk_no, -1);
 }
 
+static int apply_history_drop(struct apply *apply, const struct change *change)
+{
+	return apply->conn->ops->drop_history(apply->conn, &change->u.old, free_old_extent, apply);
+}
+
+/* What only the snapshot of `seq` saw, which is gone. */
+static int drop_unseen(struct apply *apply, uint64_t seq)
+{
+	const struct engine_ops *ops = apply->conn->ops;
+	AUTO(old_list) old = ROW_LIST_INIT;
+	int r;
+
+	do {
+		old.count = 0;
+		r = ops->list_old(apply->conn, seq, OLD_PAGE, &old);
+		for (size_t i = 0; i < old.count && r == 0; i++)
+			r = ops->drop_history(apply->conn, &old.rows[i], free_old_extent, apply);
+	} while (r == 0 && old.count == OLD_PAGE);
+	return r;
+}
+
 static int apply_snapshot_del(struct apply *apply, const struct change *change)
 {
-	int r = apply->conn->ops->del_snapshot(apply->conn, change->u.snapshot.snapshot_no);
+	uint64_t snapshot_no = change->u.snapshot.snapshot_no, seq = 0;
+	AUTO(snapshot_list) snapshots = ROW_LIST_INIT;
+	int r = finish_snapshot(apply);
 
 	if (r == 0)
-		r = learn_newest_snapshot(apply);
-	return r < 0 ? r : apply->conn->ops->prune_history(apply->conn, free_old_extent, apply);
+		r = apply->conn->ops->list_snapshots(apply->conn, &snapshots);
+	for (size_t i = 0; i < snapshots.count; i++)
+		if (snapshots.rows[i].snapshot_no == snapshot_no)
+			seq = snapshots.rows[i].seq;
+	if (r < 0 || seq == 0)
+		return r;
+	r = apply->conn->ops->del_snapshot(apply->conn, snapshot_no);
+	if (r == 0)
+		r = learn_newest_snapshot(apply, apply->seq);
+	return r < 0 ? r : drop_unseen(apply, seq);
+}
+
+static int apply_row_version(struct apply *apply, const struct change *change)
+{
+	if (apply->restore_seq == 0 || change->u.version.birth > apply->restore_seq)
+		return -EBADMSG;
+	apply->birth = change->u.version.birth;
+	apply->death = change->u.version.death;
+	return 0;
 }
 
 static int apply_audit_put(struct apply *apply, const struct change *change)
@@ -981,6 +1091,8 @@ static int (*const handlers[CHANGE_TYPE_COUNT])(struct apply *apply,
 	[CHANGE_SNAPSHOT_PUT] = apply_snapshot_put,
 	[CHANGE_SNAPSHOT_DEL] = apply_snapshot_del,
 	[CHANGE_AUDIT_PUT] = apply_audit_put,
+	[CHANGE_HISTORY_DROP] = apply_history_drop,
+	[CHANGE_ROW_VERSION] = apply_row_version,
 };
 
 static int flush_rows(struct apply *apply)
@@ -1004,6 +1116,8 @@ static int apply_record(struct apply *apply, const struct record *record)
 		assert(record->seq > apply->seq);
 		apply->seq = record->seq;
 	}
+	apply->birth = apply->death = 0;
+	apply->made.snapshot_no = 0;
 	while ((r = record_walk_next(&walk, &change)) > 0) {
 		r = handlers[change.type](apply, &change);
 		if (r < 0)
@@ -1012,6 +1126,8 @@ static int apply_record(struct apply *apply, const struct record *record)
 	if (r < 0)
 		log_error("index-record-damaged", "seq=%" PRIu64 " error=%s", record->seq,
 			  err_name(r));
+	if (r == 0)
+		r = finish_snapshot(apply);
 	if (r == 0 && apply->inodes.count + apply->chunks.count + apply->shards.count +
 				      apply->counters.count >
 			      ROWS_MAX) {
@@ -1067,13 +1183,14 @@ int apply_restore(struct apply *apply, uint64_t seq, struct record *const *recor
 	assert(seq >= apply->seq);
 	apply->seq = apply->restore_seq = seq;
 	r = apply_batch(apply, records, count);
-	apply->restore_seq = 0;
+	apply->restore_seq = apply->birth = 0;
 	return r;
 }
 
 int apply_raise_highest(struct apply *apply, const struct index_highest *highest)
 {
 	struct index_highest *own = &apply->meta.highest;
+	int r;
 
 	own->ino = MAX(own->ino, highest->ino);
 	own->cookie = MAX(own->cookie, highest->cookie);
@@ -1081,7 +1198,12 @@ int apply_raise_highest(struct apply *apply, const struct index_highest *highest
 	own->shard_no = MAX(own->shard_no, highest->shard_no);
 	own->snapshot_no = MAX(own->snapshot_no, highest->snapshot_no);
 	own->provider_no = MAX(own->provider_no, highest->provider_no);
-	return apply_batch(apply, NULL, 0);
+	r = apply_batch(apply, NULL, 0);
+	if (r < 0)
+		return r;
+	r = learn_newest_snapshot(apply, UINT64_MAX);
+	apply->committed_newest_snapshot = apply->newest_snapshot;
+	return r;
 }
 
 const struct engine_meta *apply_meta(const struct apply *apply)
@@ -1099,7 +1221,7 @@ int apply_new(struct engine_conn *conn, struct apply **out)
 	apply->conn = conn;
 	r = conn->ops->get_meta(conn, &apply->meta);
 	if (r == 0)
-		r = learn_newest_snapshot(apply);
+		r = learn_newest_snapshot(apply, UINT64_MAX);
 	if (r < 0) {
 		apply_free(apply);
 		return r;

@@ -25,7 +25,7 @@
 
 #include <stdbool.h>
 
-#define ENGINE_SCHEMA_VERSION 1
+#define ENGINE_SCHEMA_VERSION 2
 
 struct engine_ops;
 
@@ -120,6 +120,35 @@ struct engine_ops {
 	int (*list_orphans)(struct engine_conn *conn, uint64_t after, size_t count_max,
 			    uint64_t *inos, size_t *count);
 	int (*list_snapshots)(struct engine_conn *conn, struct snapshot_list *out);
+	/*
+	 * As of record seq, which a snapshot has: rows born at or before that were not dead then.
+	 * Otherwise as the calls without view_.
+	 */
+	int (*view_find_dirent)(struct engine_conn *conn, uint64_t seq, uint64_t parent,
+				struct bytes name, struct dirent_row *out); /* -ENOENT */
+	int (*view_list_dirents)(struct engine_conn *conn, uint64_t seq, uint64_t parent,
+				 uint64_t after, size_t count_max, struct dirent_list *out);
+	int (*view_get_inode)(struct engine_conn *conn, uint64_t seq, uint64_t ino,
+			      struct inode_row *out); /* -ENOENT */
+	int (*view_get_symlink)(struct engine_conn *conn, uint64_t seq, uint64_t ino,
+				struct buf *out); /* -ENOENT */
+	int (*view_get_xattr)(struct engine_conn *conn, uint64_t seq, uint64_t ino,
+			      struct bytes name, struct buf *out); /* -ENOENT */
+	int (*view_list_xattrs)(struct engine_conn *conn, uint64_t seq, uint64_t ino,
+				struct buf *out);
+	int (*view_visit_extents)(struct engine_conn *conn, uint64_t seq, uint64_t ino,
+				  uint64_t off, uint64_t end, engine_visit_extent visit, void *ctx);
+	int (*view_subtree_shards)(struct engine_conn *conn, uint64_t seq, uint64_t ino,
+				   uint64_t after, size_t count_max, uint64_t *shard_nos,
+				   size_t *count, struct subtree_totals *totals);
+	/*
+	 * Places of the history with rows that only a snapshot of this seq sees, of all that have a
+	 * name; at most count_max are appended.
+	 */
+	int (*list_old)(struct engine_conn *conn, uint64_t seq, size_t count_max,
+			struct old_list *out);
+	/* Rows of the history. */
+	int (*count_history)(struct engine_conn *conn, uint64_t *rows);
 	/* See index_list_audit and index_last_audit. */
 	int (*list_audit)(struct engine_conn *conn, uint64_t after, size_t count_max,
 			  int (*visit)(void *ctx, const struct audit_row *row), void *ctx);
@@ -202,10 +231,18 @@ struct engine_ops {
 	int (*del_snapshot)(struct engine_conn *conn, uint64_t snapshot_no);
 	int (*put_audit)(struct engine_conn *conn, const struct audit_row *audit);
 	/*
-	 * Drops from the history what no snapshot sees any more; freed(ctx, extent, birth) for
-	 * each extent of it, first.
+	 * Drops from the history at one place (CHANGE_HISTORY_DROP) what no snapshot with a name
+	 * sees; freed(ctx, extent, birth) for each extent of it, first.
 	 */
-	int (*prune_history)(struct engine_conn *conn, engine_visit_extent freed, void *ctx);
+	int (*drop_history)(struct engine_conn *conn, const struct old_row *old,
+			    engine_visit_extent freed, void *ctx);
+	/* To the history, for index_restore. */
+	int (*put_old_dirent)(struct engine_conn *conn, const struct change *change, uint64_t birth,
+			      uint64_t death);
+	int (*put_old_xattr)(struct engine_conn *conn, const struct change *change, uint64_t birth,
+			     uint64_t death);
+	int (*put_old_symlink)(struct engine_conn *conn, const struct change *change,
+			       uint64_t birth, uint64_t death);
 	int (*put_counter)(struct engine_conn *conn, const struct engine_counter *counter);
 };
 

@@ -16,38 +16,13 @@
  */
 #include "index/index.h"
 
-#include "index/apply.h"
-#include "index/engine.h"
-#include "index/overlay.h"
+#include "index/index_impl.h"
 #include "util/err.h"
-#include "util/lock.h"
 #include "util/log.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdatomic.h>
-
-#define PAGE_ROWS 1024
-
-struct index {
-	struct engine *engine;
-	struct engine_conn *writer;   /* applier */
-	struct apply *apply;          /* applier */
-	struct overlay *overlay;
-	_Atomic uint64_t applied_seq, durable_seq, noted_seq;
-	_Atomic uint64_t noted_count, applied_count; /* records since opening */
-	struct lock lock;             /* LOCK_LEAF: guards all below */
-	struct index_highest highest; /* engine and overlay */
-	struct engine_meta meta;      /* engine */
-};
-
-struct index_reader {
-	struct index *index;
-	struct engine_conn *conn;
-	bool is_held;
-	uint64_t drop_rounds; /* as the held state is not older than */
-};
 
 static void reader_hold(struct index_reader *reader)
 {
@@ -55,11 +30,7 @@ static void reader_hold(struct index_reader *reader)
 	reader->is_held = reader->conn->ops->hold(reader->conn) == 0;
 }
 
-/*
- * For a question that memory has just been unable to answer.  If something was dropped from memory
- * since the state was held, it may lack that: a new one is taken.
- */
-static struct engine_conn *conn_of(struct index_reader *reader)
+struct engine_conn *index_conn_of(struct index_reader *reader)
 {
 	if (reader->is_held &&
 	    reader->drop_rounds != overlay_drop_rounds(reader->index->overlay)) {
@@ -117,6 +88,11 @@ int index_open(const struct index_settings *settings, struct buf *why, struct in
 	atomic_store(&index->durable_seq, index->meta.applied_seq);
 	atomic_store(&index->noted_seq, index->meta.applied_seq);
 	overlay_drop(index->overlay, 0, &index->meta.highest);
+	r = views_load(index);
+	if (r < 0) {
+		index_close(index);
+		return r;
+	}
 	*out = index;
 	return 0;
 }
@@ -134,6 +110,7 @@ void index_close(struct index *index)
 		index->engine->ops->close(index->engine);
 	}
 	lock_release(&index->lock);
+	mem_free(index->views);
 	mem_free(index);
 }
 
@@ -198,11 +175,15 @@ int index_find_dirent(struct index *index, struct index_reader *reader, uint64_t
 {
 	struct dirent_row row;
 	uint64_t drops = 0;
-	int r = overlay_find_dirent(index->overlay, parent, name, out, &drops);
+	int r;
+
+	if (ino_snapshot_no(parent) != 0)
+		return view_find_dirent(index, reader, parent, name, out);
+	r = overlay_find_dirent(index->overlay, parent, name, out, &drops);
 
 	if (r != -EAGAIN || reader == NULL)
 		return r;
-	r = reader->conn->ops->find_dirent(conn_of(reader), parent, name, &row);
+	r = reader->conn->ops->find_dirent(index_conn_of(reader), parent, name, &row);
 	if (r != 0 && r != -ENOENT)
 		return r;
 	overlay_learn_dirent(index->overlay, parent, name, r == 0 ? &row : NULL, drops);
@@ -226,7 +207,7 @@ static int list_dirents_page(struct index *index, struct index_reader *reader, u
 		bool is_last;
 
 		engine.count = 0;
-		r = ops->list_dirents(conn_of(reader), parent, after, page_max, &engine);
+		r = ops->list_dirents(index_conn_of(reader), parent, after, page_max, &engine);
 		is_last = engine.count < page_max;
 		if (r == 0)
 			r = overlay_merge_dirents(
@@ -242,7 +223,11 @@ int index_list_dirents(struct index *index, struct index_reader *reader, uint64_
 		       uint64_t after, size_t count_max, struct dirent_list *out)
 {
 	size_t wanted = out->count + count_max;
-	int r = overlay_list_dirents(index->overlay, parent, after, count_max, out);
+	int r;
+
+	if (ino_snapshot_no(parent) != 0)
+		return view_list_dirents(index, reader, parent, after, count_max, out);
+	r = overlay_list_dirents(index->overlay, parent, after, count_max, out);
 
 	if (r != -EAGAIN || reader == NULL)
 		return r;
@@ -256,7 +241,7 @@ int index_list_dirents(struct index *index, struct index_reader *reader, uint64_
 int index_check_empty(struct index *index, struct index_reader *reader, uint64_t parent)
 {
 	AUTO(dirent_list) first = ROW_LIST_INIT;
-	int r = overlay_check_empty(index->overlay, parent);
+	int r = ino_snapshot_no(parent) != 0 ? -EAGAIN : overlay_check_empty(index->overlay, parent);
 
 	if (r != -EAGAIN || reader == NULL)
 		return r;
@@ -274,30 +259,39 @@ void index_note_new_directory(struct index *index, uint64_t ino)
 int index_get_inode(struct index *index, struct index_reader *reader, uint64_t ino,
 		    struct inode_row *out)
 {
-	int r = overlay_get_inode(index->overlay, ino, out);
+	int r;
 
-	return r == -EAGAIN && reader != NULL ? reader->conn->ops->get_inode(conn_of(reader), ino, out)
+	if (ino_snapshot_no(ino) != 0)
+		return view_get_inode(index, reader, ino, out);
+	r = overlay_get_inode(index->overlay, ino, out);
+	return r == -EAGAIN && reader != NULL ? reader->conn->ops->get_inode(index_conn_of(reader), ino, out)
 					      : r;
 }
 
 int index_get_symlink(struct index *index, struct index_reader *reader, uint64_t ino,
 		      struct buf *out)
 {
-	int r = overlay_get_symlink(index->overlay, ino, out);
+	int r;
 
+	if (ino_snapshot_no(ino) != 0)
+		return view_get_symlink(index, reader, ino, out);
+	r = overlay_get_symlink(index->overlay, ino, out);
 	return r == -EAGAIN && reader != NULL
-		       ? reader->conn->ops->get_symlink(conn_of(reader), ino, out)
+		       ? reader->conn->ops->get_symlink(index_conn_of(reader), ino, out)
 		       : r;
 }
 
 int index_get_xattr(struct index *index, struct index_reader *reader, uint64_t ino,
 		    struct bytes name, struct buf *out)
 {
-	int r = overlay_get_xattr(index->overlay, ino, name, out);
+	int r;
 
+	if (ino_snapshot_no(ino) != 0)
+		return view_get_xattr(index, reader, ino, name, out);
+	r = overlay_get_xattr(index->overlay, ino, name, out);
 	if (r != -EAGAIN || reader == NULL)
 		return r;
-	r = reader->conn->ops->get_xattr(conn_of(reader), ino, name, out);
+	r = reader->conn->ops->get_xattr(index_conn_of(reader), ino, name, out);
 	return r == -ENOENT ? -ENODATA : r;
 }
 
@@ -305,8 +299,11 @@ int index_list_xattrs(struct index *index, struct index_reader *reader, uint64_t
 		      struct buf *out)
 {
 	struct inode_row inode;
-	int r = overlay_get_inode(index->overlay, ino, &inode);
+	int r;
 
+	if (ino_snapshot_no(ino) != 0)
+		return view_list_xattrs(index, reader, ino, out);
+	r = overlay_get_inode(index->overlay, ino, &inode);
 	/* Nothing to list: the flag is never unset while one is left. */
 	if (r == -ENOENT || (r == 0 && !(inode.flags & INODE_XATTR)))
 		return 0;
@@ -317,7 +314,7 @@ int index_list_xattrs(struct index *index, struct index_reader *reader, uint64_t
 		struct overlay_look look = overlay_look_inode(index->overlay, ino, attempt);
 		AUTO(buf) engine = BUF_INIT;
 
-		r = reader->conn->ops->list_xattrs(conn_of(reader), ino, &engine);
+		r = reader->conn->ops->list_xattrs(index_conn_of(reader), ino, &engine);
 		if (r == 0)
 			r = overlay_merge_xattrs(&look, ino, buf_bytes(&engine), out);
 		overlay_look_end(&look);
@@ -327,13 +324,7 @@ int index_list_xattrs(struct index *index, struct index_reader *reader, uint64_t
 
 /* ---- extents ---- */
 
-struct extent_page {
-	struct extent_list rows;
-	size_t rows_max;
-	uint64_t end; /* complete up to here */
-};
-
-static int add_to_page(void *ctx, const struct extent_row *extent, uint64_t birth)
+int index_add_to_page(void *ctx, const struct extent_row *extent, uint64_t birth)
 {
 	struct extent_page *page = ctx;
 
@@ -357,7 +348,7 @@ static int find_extents_page(struct index *index, struct index_reader *reader, u
 
 		page.rows.count = 0;
 		page.end = end;
-		r = reader->conn->ops->visit_extents(conn_of(reader), ino, off, end, add_to_page,
+		r = reader->conn->ops->visit_extents(index_conn_of(reader), ino, off, end, index_add_to_page,
 						     &page);
 		if (r == 0)
 			r = overlay_merge_extents(&look, ino, off, end, count_max, &page.rows,
@@ -382,7 +373,10 @@ int index_find_extents(struct index *index, struct index_reader *reader, uint64_
 		*covered_end = wanted_end;
 		return 0;
 	}
-	r = overlay_find_extents(index->overlay, ino, off, end, count_max, out, &at);
+	if (ino_snapshot_no(ino) != 0)
+		r = view_find_extents(index, reader, ino, off, end, count_max, out, &at);
+	else
+		r = overlay_find_extents(index->overlay, ino, off, end, count_max, out, &at);
 	if (r == -EAGAIN && reader != NULL) {
 		do {
 			r = find_extents_page(index, reader, ino, at, end, wanted - out->count,
@@ -426,7 +420,7 @@ int index_find_chunk(struct index *index, struct index_reader *reader, const str
 
 		r = overlay_find_chunk(index->overlay, id, &row);
 		if (r == -EAGAIN) {
-			r = reader->conn->ops->find_chunk(conn_of(reader), id, &row);
+			r = reader->conn->ops->find_chunk(index_conn_of(reader), id, &row);
 			if (r == 0)
 				r = overlay_merge_found_chunk(&look, row.chunk_no);
 		}
@@ -443,7 +437,7 @@ int index_get_chunk(struct index *index, struct index_reader *reader, uint64_t c
 	int r = overlay_get_chunk(index->overlay, chunk_no, out);
 
 	return r == -EAGAIN && reader != NULL
-		       ? reader->conn->ops->get_chunk(conn_of(reader), chunk_no, out)
+		       ? reader->conn->ops->get_chunk(index_conn_of(reader), chunk_no, out)
 		       : r;
 }
 
@@ -462,7 +456,7 @@ int index_list_chunks(struct index *index, struct index_reader *reader, uint64_t
 			struct overlay_look look = overlay_look_objects(index->overlay, attempt);
 
 			engine.count = 0;
-			r = reader->conn->ops->list_chunks(conn_of(reader), shard_no, after, page_max,
+			r = reader->conn->ops->list_chunks(index_conn_of(reader), shard_no, after, page_max,
 							   &engine);
 			if (r == 0)
 				r = overlay_merge_chunks(
@@ -494,7 +488,7 @@ int index_get_shard(struct index *index, struct index_reader *reader, uint64_t s
 		return r;
 	}
 	/* The engine knows the sums, the overlay the rest. */
-	stored_r = reader->conn->ops->get_shard(conn_of(reader), shard_no, &stored);
+	stored_r = reader->conn->ops->get_shard(index_conn_of(reader), shard_no, &stored);
 	if (stored_r < 0 && (stored_r != -ENOENT || r == -EAGAIN))
 		return stored_r;
 	if (r == -EAGAIN) {
@@ -528,7 +522,7 @@ int index_find_shard(struct index *index, struct index_reader *reader, const str
 
 		look = overlay_look_objects(index->overlay, attempt);
 		pending.count = 0;
-		r = reader->conn->ops->find_shard(conn_of(reader), id, &row);
+		r = reader->conn->ops->find_shard(index_conn_of(reader), id, &row);
 		merged = overlay_merge_shards(&look, 0, SIZE_MAX, &nothing, UINT64_MAX, &pending,
 					      &end);
 		overlay_look_end(&look);
@@ -555,7 +549,7 @@ static int list_shards_page(struct index *index, struct index_reader *reader, si
 		struct overlay_look look = overlay_look_objects(index->overlay, attempt);
 
 		engine.count = 0;
-		r = reader->conn->ops->list_shards(conn_of(reader), *after, page_max, &engine);
+		r = reader->conn->ops->list_shards(index_conn_of(reader), *after, page_max, &engine);
 		if (r == 0)
 			r = overlay_merge_shards(&look, *after, count_max, &engine,
 						 engine.count < page_max
@@ -615,7 +609,7 @@ int index_list_copies(struct index *index, struct index_reader *reader, uint64_t
 		struct overlay_look look = overlay_look_objects(index->overlay, attempt);
 
 		engine.count = 0;
-		r = reader->conn->ops->list_copies(conn_of(reader), shard_no, &engine);
+		r = reader->conn->ops->list_copies(index_conn_of(reader), shard_no, &engine);
 		if (r == 0)
 			r = overlay_merge_copies(&look, shard_no, &engine, out);
 		overlay_look_end(&look);
@@ -628,7 +622,7 @@ int index_list_verified(struct index *index, struct index_reader *reader, int64_
 {
 	(void)index;
 	return reader == NULL ? -EAGAIN
-			      : reader->conn->ops->list_verified(conn_of(reader), after_sec,
+			      : reader->conn->ops->list_verified(index_conn_of(reader), after_sec,
 								 after_no, count_max, out);
 }
 
@@ -637,7 +631,7 @@ int index_count_verified(struct index *index, struct index_reader *reader, int64
 {
 	(void)index;
 	return reader == NULL ? -EAGAIN
-			      : reader->conn->ops->count_verified(conn_of(reader), since_sec, out);
+			      : reader->conn->ops->count_verified(index_conn_of(reader), since_sec, out);
 }
 
 int index_list_copies_in_state(struct index *index, struct index_reader *reader, uint32_t state,
@@ -657,7 +651,7 @@ int index_list_copies_in_state(struct index *index, struct index_reader *reader,
 			struct overlay_look look = overlay_look_objects(index->overlay, attempt);
 
 			engine.count = 0;
-			r = reader->conn->ops->list_copies_in_state(conn_of(reader), state, after,
+			r = reader->conn->ops->list_copies_in_state(index_conn_of(reader), state, after,
 								    page_max, &engine);
 			if (r == 0)
 				r = overlay_merge_copies_in_state(
@@ -686,7 +680,7 @@ int index_list_copies_in_state(struct index *index, struct index_reader *reader,
 				overlay_look_objects(index->overlay, attempt);                     \
                                                                                                    \
 			engine.count = 0;                                                          \
-			r = reader->conn->ops->list_##plural(conn_of(reader), &engine);               \
+			r = reader->conn->ops->list_##plural(index_conn_of(reader), &engine);               \
 			if (r == 0)                                                                \
 				r = overlay_merge_##plural(&look, &engine, out);                   \
 			overlay_look_end(&look);                                                   \
@@ -702,14 +696,14 @@ int index_list_audit(struct index *index, struct index_reader *reader, uint64_t 
 		     void *ctx)
 {
 	(void)index;
-	return reader->conn->ops->list_audit(conn_of(reader), after, count_max, visit, ctx);
+	return reader->conn->ops->list_audit(index_conn_of(reader), after, count_max, visit, ctx);
 }
 
 int index_last_audit(struct index *index, struct index_reader *reader, uint64_t *audit_no,
 		     uint8_t mac[32])
 {
 	(void)index;
-	return reader->conn->ops->last_audit(conn_of(reader), audit_no, mac);
+	return reader->conn->ops->last_audit(index_conn_of(reader), audit_no, mac);
 }
 
 int index_get_policy(struct index *index, struct index_reader *reader, uint64_t root,
@@ -718,7 +712,7 @@ int index_get_policy(struct index *index, struct index_reader *reader, uint64_t 
 	int r = overlay_get_policy(index->overlay, root, out);
 
 	return r == -EAGAIN && reader != NULL
-		       ? reader->conn->ops->get_policy(conn_of(reader), root, out)
+		       ? reader->conn->ops->get_policy(index_conn_of(reader), root, out)
 		       : r;
 }
 
@@ -728,7 +722,7 @@ int index_get_setting(struct index *index, struct index_reader *reader, const ch
 	int r = overlay_get_setting(index->overlay, bytes_of_str(key), out);
 
 	return r == -EAGAIN && reader != NULL
-		       ? reader->conn->ops->get_setting(conn_of(reader), bytes_of_str(key), out)
+		       ? reader->conn->ops->get_setting(index_conn_of(reader), bytes_of_str(key), out)
 		       : r;
 }
 
@@ -747,7 +741,7 @@ int index_list_orphans(struct index *index, struct index_reader *reader, uint64_
 		for (unsigned attempt = 0; r == -ESTALE; attempt++) {
 			struct overlay_look look = overlay_look_objects(index->overlay, attempt);
 
-			r = reader->conn->ops->list_orphans(conn_of(reader), after, page_max, engine,
+			r = reader->conn->ops->list_orphans(index_conn_of(reader), after, page_max, engine,
 							    &engine_count);
 			if (r == 0)
 				r = overlay_merge_orphans(
@@ -768,10 +762,12 @@ int index_subtree_shards(struct index *index, struct index_reader *reader, uint6
 			 uint64_t after, size_t count_max, uint64_t *shard_nos, size_t *count,
 			 struct subtree_totals *totals)
 {
-	(void)index;
+	if (ino_snapshot_no(ino) != 0)
+		return view_subtree_shards(index, reader, ino, after, count_max, shard_nos, count,
+					   after == 0 ? totals : NULL);
 	if (reader == NULL)
 		return -EAGAIN;
-	return reader->conn->ops->subtree_shards(conn_of(reader), ino, after, count_max, shard_nos,
+	return reader->conn->ops->subtree_shards(index_conn_of(reader), ino, after, count_max, shard_nos,
 						 count, after == 0 ? totals : NULL);
 }
 
@@ -781,10 +777,11 @@ int index_get_dir_counter(struct index *index, struct index_reader *reader, uint
 	struct engine_counter counter = {0};
 	int r;
 
-	(void)index;
+	if (ino_snapshot_no(ino) != 0)
+		return view_get_dir_counter(index, reader, ino, out);
 	if (reader == NULL)
 		return -EAGAIN;
-	r = reader->conn->ops->get_counter(conn_of(reader), ino, &counter);
+	r = reader->conn->ops->get_counter(index_conn_of(reader), ino, &counter);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	*out = (struct dir_counter){
@@ -800,7 +797,7 @@ int index_prove(struct index *index, struct index_reader *reader,
 		void (*found)(void *ctx, const char *text), void *ctx, uint64_t *violations)
 {
 	(void)index;
-	return reader->conn->ops->prove(conn_of(reader), found, ctx, violations);
+	return reader->conn->ops->prove(index_conn_of(reader), found, ctx, violations);
 }
 
 void index_totals(struct index *index, struct index_totals *out)
@@ -872,8 +869,10 @@ int index_note(struct index *index, const struct record *record)
 		return r;
 	atomic_store(&index->noted_seq, record->seq);
 	atomic_fetch_add(&index->noted_count, 1);
-	while (record_walk_next(&walk, &change) > 0)
+	while (record_walk_next(&walk, &change) > 0) {
 		highest_of_change(&change, &highest);
+		views_note(index, record->seq, &change);
+	}
 	LOCK_SCOPE(&index->lock);
 	raise_highest(&index->highest, &highest);
 	return 0;
@@ -902,7 +901,7 @@ static int check_order(struct record *const *records, size_t count)
 
 int index_apply(struct index *index, struct record *const *records, size_t count)
 {
-	uint64_t applied_seq = index_applied_seq(index);
+	uint64_t applied_seq = index_applied_seq(index), before = applied_seq;
 	int r;
 
 	while (count > 0 && records[0]->seq <= applied_seq) {
@@ -926,6 +925,13 @@ int index_apply(struct index *index, struct record *const *records, size_t count
 	atomic_store(&index->applied_seq, applied_seq);
 	atomic_fetch_add(&index->applied_count, count);
 	overlay_drop(index->overlay, applied_seq, &apply_meta(index->apply)->highest);
+	if (atomic_load(&index->snapshots_seq) <= before)
+		return 0;
+	/* What is made can be read from here on.  No memory: it is found by the next batch. */
+	if (views_load(index) < 0)
+		log_warn("index-snapshots-unread", "next=\"they are read again with the next change\"");
+	else if (atomic_load(&index->snapshots_seq) <= applied_seq)
+		atomic_store(&index->snapshots_seq, 0);
 	return 0;
 }
 
@@ -977,7 +983,21 @@ int index_restore_end(struct index *index, const struct index_highest *highest)
 {
 	int r = apply_raise_highest(index->apply, highest);
 
-	if (r == 0)
-		restored(index);
-	return r;
+	if (r < 0)
+		return r;
+	restored(index);
+	return views_load(index);
+}
+
+int index_list_old(struct index *index, struct index_reader *reader, uint64_t snapshot_seq,
+		   size_t count_max, struct old_list *out)
+{
+	(void)index;
+	return reader->conn->ops->list_old(index_conn_of(reader), snapshot_seq, count_max, out);
+}
+
+int index_count_history(struct index *index, struct index_reader *reader, uint64_t *rows)
+{
+	(void)index;
+	return reader->conn->ops->count_history(index_conn_of(reader), rows);
 }

@@ -21,6 +21,17 @@
  * calls may see different states; callers that need more hold the inode's lock
  * and use only memory.
  *
+ * Snapshots.  A snapshot is one row; rows that it sees and that are replaced are kept in a history.
+ * Where a call reads, the number of an inode may be one in a snapshot (ino_in_snapshot): then the
+ * answer is that of the record that made it, numbers in it are in that snapshot too (except
+ * policy_root), and it comes from the engine alone.  A snapshot can be read when its record is
+ * applied: so every record behind it is applied behind it, and what such a record replaces is kept.
+ * -ESTALE: it cannot be read yet, or its end is noted, perhaps meanwhile: then nothing was answered.
+ * Its root's parent is ino_in_snapshot(SNAPSHOT_NO_NONE, INO_SNAPSHOTS), which no table knows.
+ * A snapshot that is in the way of being deleted has no name; what only it sees goes in steps:
+ * records with CHANGE_HISTORY_DROP of what index_list_old gives, until it gives nothing, and then
+ * CHANGE_SNAPSHOT_DEL.
+ *
  * Threads: all functions from any thread, except where a reader is used: one
  * thread at a time for each reader.  index_note: in order of seq, by the
  * sequencer under its lock.  index_apply: by the applier alone.
@@ -48,7 +59,7 @@ struct index_highest {
 };
 
 /*
- * index_create - an empty index with schema 1 and the root directory row
+ * index_create - an empty index with the newest schema and the root directory row
  * (mode 0755, given owner).  -EEXIST when the file is there.
  */
 int index_create(const char *path, const struct inode_row *root);
@@ -187,8 +198,18 @@ int index_last_audit(struct index *index, struct index_reader *reader, uint64_t 
 /* Orphaned inodes with number > after, at most count_max, into inos; *count set. */
 int index_list_orphans(struct index *index, struct index_reader *reader, uint64_t after,
 		       size_t count_max, uint64_t *inos, size_t *count);
+/* files, directories and bytes are 0 until its record is applied. */
 int index_list_snapshots(struct index *index, struct index_reader *reader,
 			 struct snapshot_list *out);
+/*
+ * What of the history no snapshot with a name sees any more and the one of snapshot_seq did, as of
+ * index_applied_seq(): at most count_max places, appended; one may come twice.  A look at what
+ * changed around it, not at the rest.
+ */
+int index_list_old(struct index *index, struct index_reader *reader, uint64_t snapshot_seq,
+		   size_t count_max, struct old_list *out);
+/* Rows of the history; reads them all. */
+int index_count_history(struct index *index, struct index_reader *reader, uint64_t *rows);
 
 /*
  * index_subtree_shards - the distinct shards that the files at and below `ino` use, in pages, for
@@ -271,9 +292,10 @@ int index_prove(struct index *index, struct index_reader *reader,
 
 /*
  * index_dump - every replicated row as of record *seq, as changes in records of some ten KiB
- * (borrowed by visit until it returns; their seq is that of the state): what index_restore takes.  Copies are not
- * in it, nor the history that named snapshots see.  The reader is busy all that time, and the
- * engine's log grows by what is applied meanwhile.  Stops with the first failure of visit.
+ * (borrowed by visit until it returns; their seq is that of the state): what index_restore takes.
+ * Snapshots and the history that they see are in it, copies are not.  The reader is busy all that
+ * time, and the engine's log grows by what is applied meanwhile.  Stops with the first failure of
+ * visit.
  */
 int index_dump(struct index *index, struct index_reader *reader,
 	       int (*visit)(void *ctx, const struct record *record), void *ctx, uint64_t *seq,

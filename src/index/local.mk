@@ -22,6 +22,9 @@ lib_index_a_SOURCES = \
 	src/index/sqlite_dump.c \
 	src/index/sqlite_prove.c \
 	src/index/sqlite_read.c \
+	src/index/sqlite_view.c \
+	src/index/index_impl.h \
+	src/index/view.c \
 	src/index/sqlite_write.c
 nodist_lib_index_a_SOURCES = src/index/schema_sql.h
 

@@ -838,7 +838,10 @@ static int make_change(struct making *making, const struct change *change)
 	case CHANGE_SNAPSHOT_DEL:
 		return make_snapshot(making, &change->u.snapshot, true);
 	case CHANGE_AUDIT_PUT:
+	case CHANGE_HISTORY_DROP:
 		return 0; /* read as applied */
+	case CHANGE_ROW_VERSION: /* in no record that anybody notes */
+		return -EBADMSG;
 	case CHANGE_TYPE_COUNT:
 		break;
 	}

@@ -146,11 +146,19 @@ static void put_time(struct put *put, struct wall_time t)
 	put_uint(put, t.nsec);
 }
 
+/* The number of an inode that changes: of none in a snapshot. */
+static void put_ino(struct put *put, uint64_t ino)
+{
+	if (put->r == 0 && ino_snapshot_no(ino) != 0)
+		put->r = -EROFS;
+	put_uint(put, ino);
+}
+
 void record_put_inode(struct record *record, const struct inode_row *inode)
 {
 	struct put put = put_begin(record, CHANGE_INODE_PUT);
 
-	put_uint(&put, inode->ino);
+	put_ino(&put, inode->ino);
 	put_uint(&put, inode->mode);
 	put_uint(&put, inode->uid);
 	put_uint(&put, inode->gid);
@@ -193,10 +201,10 @@ void record_put_dirent(struct record *record, uint64_t parent, uint64_t cookie, 
 	struct put put = put_begin(record, CHANGE_DIRENT_PUT);
 
 	assert(name.len >= 1 && name.len <= NAME_LEN_MAX);
-	put_uint(&put, parent);
+	put_ino(&put, parent);
 	put_uint(&put, cookie);
 	put_blob(&put, name);
-	put_uint(&put, ino);
+	put_ino(&put, ino);
 	put_uint(&put, type);
 	put_end(&put);
 }
@@ -206,7 +214,7 @@ void record_del_dirent(struct record *record, uint64_t parent, uint64_t cookie, 
 	struct put put = put_begin(record, CHANGE_DIRENT_DEL);
 
 	assert(name.len >= 1 && name.len <= NAME_LEN_MAX);
-	put_uint(&put, parent);
+	put_ino(&put, parent);
 	put_uint(&put, cookie);
 	put_blob(&put, name);
 	put_end(&put);
@@ -381,6 +389,9 @@ void record_put_snapshot(struct record *record, const struct snapshot_row *snaps
 	put_uint(&put, snapshot->root);
 	put_uint(&put, snapshot->seq);
 	put_int(&put, snapshot->created_sec);
+	put_uint(&put, snapshot->files);
+	put_uint(&put, snapshot->directories);
+	put_uint(&put, snapshot->bytes);
 	put_end(&put);
 }
 
@@ -398,6 +409,24 @@ void record_put_audit(struct record *record, const struct audit_row *audit)
 	put_time(&put, audit->time);
 	put_raw(&put, audit->mac, sizeof(audit->mac));
 	put_blob(&put, audit->body);
+	put_end(&put);
+}
+
+void record_drop_history(struct record *record, uint64_t ino, uint64_t at)
+{
+	struct put put = put_begin(record, CHANGE_HISTORY_DROP);
+
+	put_uint(&put, ino);
+	put_uint(&put, at);
+	put_end(&put);
+}
+
+void record_put_version(struct record *record, uint64_t birth, uint64_t death)
+{
+	struct put put = put_begin(record, CHANGE_ROW_VERSION);
+
+	put_uint(&put, birth);
+	put_uint(&put, death);
 	put_end(&put);
 }
 
@@ -424,6 +453,12 @@ static uint64_t get_uint(struct wire_reader *r, uint64_t min, uint64_t max)
 static uint64_t get_no(struct wire_reader *r)
 {
 	return get_uint(r, 1, INT64_MAX);
+}
+
+/* Of an inode that changes: see put_ino. */
+static uint64_t get_ino_no(struct wire_reader *r)
+{
+	return get_uint(r, 1, INO_MAX);
 }
 
 static uint32_t get_u32(struct wire_reader *r)
@@ -474,7 +509,7 @@ static void get_inode(struct wire_reader *r, struct change *change)
 {
 	struct inode_row *inode = &change->u.inode;
 
-	inode->ino = get_no(r);
+	inode->ino = get_ino_no(r);
 	inode->mode = get_u32(r);
 	inode->uid = get_u32(r);
 	inode->gid = get_u32(r);
@@ -498,7 +533,7 @@ static void get_ino(struct wire_reader *r, struct change *change)
 
 static void get_dirent_key(struct wire_reader *r, struct change *change)
 {
-	change->u.dirent.parent = get_no(r);
+	change->u.dirent.parent = get_ino_no(r);
 	change->u.dirent.cookie = get_no(r);
 	change->u.dirent.name = get_name(r, NAME_LEN_MAX, true);
 	change->u.dirent.ino = 0;
@@ -508,7 +543,7 @@ static void get_dirent_key(struct wire_reader *r, struct change *change)
 static void get_dirent(struct wire_reader *r, struct change *change)
 {
 	get_dirent_key(r, change);
-	change->u.dirent.ino = get_no(r);
+	change->u.dirent.ino = get_ino_no(r);
 	change->u.dirent.type = (uint32_t)get_uint(r, 0, 15);
 }
 
@@ -652,6 +687,9 @@ static void get_snapshot(struct wire_reader *r, struct change *change)
 	snapshot->root = get_no(r);
 	snapshot->seq = get_uint(r, 0, INT64_MAX);
 	snapshot->created_sec = get_int(r);
+	snapshot->files = get_uint(r, 0, INT64_MAX);
+	snapshot->directories = get_uint(r, 0, INT64_MAX);
+	snapshot->bytes = get_uint(r, 0, INT64_MAX);
 }
 
 static void get_snapshot_no(struct wire_reader *r, struct change *change)
@@ -667,6 +705,20 @@ static void get_audit(struct wire_reader *r, struct change *change)
 	audit->time = get_time(r);
 	wire_get_raw(r, audit->mac, sizeof(audit->mac));
 	audit->body = get_name(r, AUDIT_BODY_LEN_MAX, false);
+}
+
+static void get_old(struct wire_reader *r, struct change *change)
+{
+	change->u.old.ino = get_no(r);
+	change->u.old.at = get_uint(r, 0, INT64_MAX);
+}
+
+static void get_version(struct wire_reader *r, struct change *change)
+{
+	change->u.version.birth = get_uint(r, 0, INT64_MAX);
+	change->u.version.death = get_uint(r, 0, INT64_MAX);
+	if (change->u.version.death != 0 && change->u.version.death <= change->u.version.birth)
+		get_bad(r);
 }
 
 static void (*const change_getters[CHANGE_TYPE_COUNT])(struct wire_reader *r,
@@ -695,6 +747,8 @@ static void (*const change_getters[CHANGE_TYPE_COUNT])(struct wire_reader *r,
 	[CHANGE_SNAPSHOT_PUT] = get_snapshot,
 	[CHANGE_SNAPSHOT_DEL] = get_snapshot_no,
 	[CHANGE_AUDIT_PUT] = get_audit,
+	[CHANGE_HISTORY_DROP] = get_old,
+	[CHANGE_ROW_VERSION] = get_version,
 };
 
 struct record_walk record_walk_of(struct bytes changes)

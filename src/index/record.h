@@ -41,10 +41,21 @@ enum change_type {
 	CHANGE_POLICY_PUT = 19,
 	CHANGE_POLICY_DEL = 20,
 	CHANGE_SETTING_PUT = 21, /* key, value text */
-	CHANGE_SNAPSHOT_PUT = 22, /* seq 0: that of the record itself */
-	CHANGE_SNAPSHOT_DEL = 23,
+	CHANGE_SNAPSHOT_PUT = 22, /* seq 0: that of the record itself; name "": being deleted */
+	CHANGE_SNAPSHOT_DEL = 23, /* with the history that no other one sees: drop most of it before */
 	/* 24 to 26 are reserved: unknown to this version */
 	CHANGE_AUDIT_PUT = 27,
+	/*
+	 * Of the history of an inode, what no snapshot that has a name sees: extents that begin at
+	 * `at`, names with cookie `at`, and with `at` 0 old rows of the inode itself, its xattrs and
+	 * its target.
+	 */
+	CHANGE_HISTORY_DROP = 28,
+	/*
+	 * Only in what index_dump gives: the changes behind it in this record are of rows that were
+	 * born at `birth` (0: of the state itself), and went to the history at `death` (0: did not).
+	 */
+	CHANGE_ROW_VERSION = 29,
 	CHANGE_TYPE_COUNT
 };
 
@@ -81,6 +92,10 @@ struct change {
 		} setting;
 		struct snapshot_row snapshot;
 		struct audit_row audit;
+		struct old_row old;
+		struct {
+			uint64_t birth, death;
+		} version;
 	} u;
 };
 
@@ -100,7 +115,7 @@ void record_release(struct record *record);
 
 /*
  * Append a change.  Failures stick in record->error, so that a caller may put
- * many and check once.
+ * many and check once.  What is in a snapshot never changes: -EROFS.
  */
 void record_put_inode(struct record *record, const struct inode_row *inode);
 void record_del_inode(struct record *record, uint64_t ino);
@@ -127,6 +142,8 @@ void record_put_setting(struct record *record, struct bytes key, struct bytes va
 void record_put_snapshot(struct record *record, const struct snapshot_row *snapshot);
 void record_del_snapshot(struct record *record, uint64_t snapshot_no);
 void record_put_audit(struct record *record, const struct audit_row *audit);
+void record_drop_history(struct record *record, uint64_t ino, uint64_t at);
+void record_put_version(struct record *record, uint64_t birth, uint64_t death);
 
 /*
  * Walk the changes of encoded bytes (foreign: every size and range is checked).

@@ -45,6 +45,7 @@ DEFINE_ROW_LIST(verified)
 DEFINE_ROW_LIST(provider)
 DEFINE_ROW_LIST(policy)
 DEFINE_ROW_LIST(snapshot)
+DEFINE_ROW_LIST(old)
 
 struct shard_id_hex shard_id_hex(const struct shard_id *id)
 {

@@ -13,9 +13,31 @@
 #include "util/mem.h"
 
 #define INO_ROOT      1ull
+#define INO_MAX       ((1ull << INO_BITS) - 1) /* the highest that is given out */
 #define NAME_LEN_MAX  255
 #define XATTR_LEN_MAX (64 * 1024)
 #define LINK_LEN_MAX  4095
+
+/*
+ * Numbers of inodes in snapshots: the snapshot's above, that of the inode below.  So they are as
+ * unique, and as lasting, as the two.  SNAPSHOT_NO_NONE is no snapshot's: its numbers are those of
+ * the directories that hold them (store/snapshot.h).
+ */
+#define INO_BITS	 40
+#define SNAPSHOT_NO_MAX	 ((1ull << 23) - 2)
+#define SNAPSHOT_NO_NONE (SNAPSHOT_NO_MAX + 1)
+
+#define INO_CONTROL	 1ull /* /.shardfs */
+#define INO_SNAPSHOTS	 2ull /* /.shardfs/snapshots */
+
+static inline uint64_t ino_in_snapshot(uint64_t snapshot_no, uint64_t ino)
+{
+	return snapshot_no << INO_BITS | ino;
+}
+static inline uint64_t ino_snapshot_no(uint64_t ino) /* 0: of no snapshot */
+{
+	return ino >> INO_BITS;
+}
 
 /* inode_row.flags */
 #define INODE_IMMUTABLE   BIT(0) /* chattr +i */
@@ -150,10 +172,16 @@ struct policy_row {
 
 struct snapshot_row {
 	uint64_t snapshot_no;
-	char name[NAME_LEN_MAX + 1];
+	char name[NAME_LEN_MAX + 1]; /* "": it is being deleted, and cannot be read any more */
 	uint64_t root; /* directory that it shows */
 	uint64_t seq;  /* sees rows born at or before, and not dead then */
 	int64_t created_sec;
+	uint64_t files, directories, bytes; /* below root, when it was made; set by apply */
+};
+
+/* A place of the history with rows that no snapshot sees any more: see CHANGE_HISTORY_DROP. */
+struct old_row {
+	uint64_t ino, at;
 };
 
 /* One entry of the audit log; see store/audit.h. */
@@ -183,6 +211,7 @@ ROW_LIST(verified);
 ROW_LIST(provider);
 ROW_LIST(policy);
 ROW_LIST(snapshot);
+ROW_LIST(old);
 #define ROW_LIST_INIT {0}
 
 #define SHARD_ID_HEX_SIZE 33

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- Schema 1 of index.db.  Embedded at build time without its comments.
+-- Schema 2 of index.db.  Embedded at build time without its comments.
 --
 -- Numbers are variable-length in SQLite, and 0 and 1 take no bytes at all: hence no padding,
 -- no timestamps as text, and "1" as the first of every number.  Tables WITHOUT ROWID have
@@ -10,6 +10,8 @@
 -- or deleted by record `death` while a snapshot could see them.
 -- Columns of a primary key come first: integrity_check of SQLite 3.40 takes others for NULL.
 -- I: a history row is seen by a snapshot: birth <= snapshot.seq < death.
+-- NAME_history_by_death: what changed between two snapshots, and what only one of them sees, is
+-- found without looking at anything else.
 
 -- One row: the point in the journal's history that all tables show, and sums over them.
 -- I: no row was born after applied_seq; the highest_* are not below any number in use;
@@ -66,6 +68,7 @@ CREATE TABLE inode_history (
 	death INTEGER NOT NULL,
 	PRIMARY KEY (ino, birth)
 ) WITHOUT ROWID, STRICT;
+CREATE INDEX inode_history_by_death ON inode_history (death);
 
 -- Names.  cookie: the place in readdir, given once and never reused.
 -- I: parent is a directory that is no orphan; ino exists; type is that of its mode.
@@ -89,6 +92,8 @@ CREATE TABLE dirent_history (
 	death INTEGER NOT NULL,
 	PRIMARY KEY (parent, cookie, birth)
 ) WITHOUT ROWID, STRICT;
+CREATE INDEX dirent_history_by_death ON dirent_history (death);
+CREATE INDEX dirent_history_by_name ON dirent_history (parent, name);
 
 -- I: ino exists and has flag 4.
 CREATE TABLE xattr (
@@ -106,6 +111,7 @@ CREATE TABLE xattr_history (
 	death INTEGER NOT NULL,
 	PRIMARY KEY (ino, name, birth)
 ) WITHOUT ROWID, STRICT;
+CREATE INDEX xattr_history_by_death ON xattr_history (death);
 
 -- I: ino exists and is a symbolic link; each of those has a row.
 CREATE TABLE symlink (
@@ -120,6 +126,7 @@ CREATE TABLE symlink_history (
 	death INTEGER NOT NULL,
 	PRIMARY KEY (ino, birth)
 ) WITHOUT ROWID, STRICT;
+CREATE INDEX symlink_history_by_death ON symlink_history (death);
 
 -- Bytes [off, off+len) of a file are [chunk_off, chunk_off+len) of a chunk; chunk_no 0: zeros.
 -- I: ino exists and is a regular file; extents of an inode do not overlap; the chunk exists and
@@ -144,6 +151,7 @@ CREATE TABLE extent_history (
 	chunk_no INTEGER NOT NULL,
 	PRIMARY KEY (ino, off, birth, death)
 ) WITHOUT ROWID, STRICT;
+CREATE INDEX extent_history_by_death ON extent_history (death);
 
 -- I: the shard exists; refs is the number of rows in extent and extent_history that name it.
 CREATE TABLE chunk (
@@ -229,13 +237,21 @@ CREATE TABLE setting (
 	value BLOB NOT NULL
 ) WITHOUT ROWID, STRICT;
 
+-- One row makes a snapshot.  name: empty while it is being deleted: nobody reads it any more, and
+-- its history goes in steps.  files, directories, bytes: dir_counter of root at that time.
+-- I: what is named sees a whole tree: each name that it sees leads to an inode that it sees, of that
+--    type; root is a directory; no two have one name; seq is not above applied_seq.
 CREATE TABLE snapshot (
 	snapshot_no INTEGER PRIMARY KEY,
 	name TEXT NOT NULL,
 	root INTEGER NOT NULL,
 	seq INTEGER NOT NULL,
-	created_sec INTEGER NOT NULL
+	created_sec INTEGER NOT NULL,
+	files INTEGER NOT NULL DEFAULT 0,
+	directories INTEGER NOT NULL DEFAULT 0,
+	bytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE INDEX snapshot_by_seq ON snapshot (seq);
 
 -- Sums over all inodes below a directory that are no orphans and are reached through no orphan;
 -- each counts once, at inode.parent.  Kept by apply.  The state_* are entries by protection

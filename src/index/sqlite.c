@@ -352,6 +352,17 @@ static const struct migration migrations[ENGINE_SCHEMA_VERSION] = {
 	       "INSERT INTO dir_counter(ino,files,directories,bytes,as_of) "
 	       "SELECT c.ino,files,directories,c.bytes,applied_seq FROM (" SQL_COUNTERS
 	       ") c CROSS JOIN (SELECT applied_seq FROM meta);"},
+	/* 1 had snapshots that nobody could make. */
+	[1] = {"ALTER TABLE snapshot ADD COLUMN files INTEGER NOT NULL DEFAULT 0;"
+	       "ALTER TABLE snapshot ADD COLUMN directories INTEGER NOT NULL DEFAULT 0;"
+	       "ALTER TABLE snapshot ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;"
+	       "CREATE INDEX snapshot_by_seq ON snapshot (seq);"
+	       "CREATE INDEX inode_history_by_death ON inode_history (death);"
+	       "CREATE INDEX dirent_history_by_death ON dirent_history (death);"
+	       "CREATE INDEX dirent_history_by_name ON dirent_history (parent, name);"
+	       "CREATE INDEX xattr_history_by_death ON xattr_history (death);"
+	       "CREATE INDEX symlink_history_by_death ON symlink_history (death);"
+	       "CREATE INDEX extent_history_by_death ON extent_history (death);"},
 };
 
 static int migrate(sqlite3 *db, int64_t version)
@@ -609,6 +620,16 @@ const struct engine_ops sqlite_engine = {
 	.get_setting = sqlite_get_setting,
 	.list_orphans = sqlite_list_orphans,
 	.list_snapshots = sqlite_list_snapshots,
+	.view_find_dirent = sqlite_view_find_dirent,
+	.view_list_dirents = sqlite_view_list_dirents,
+	.view_get_inode = sqlite_view_get_inode,
+	.view_get_symlink = sqlite_view_get_symlink,
+	.view_get_xattr = sqlite_view_get_xattr,
+	.view_list_xattrs = sqlite_view_list_xattrs,
+	.view_visit_extents = sqlite_view_visit_extents,
+	.view_subtree_shards = sqlite_view_subtree_shards,
+	.list_old = sqlite_list_old,
+	.count_history = sqlite_count_history,
 	.list_audit = sqlite_list_audit,
 	.last_audit = sqlite_last_audit,
 	.get_counter = sqlite_get_counter,
@@ -651,6 +672,9 @@ const struct engine_ops sqlite_engine = {
 	.put_snapshot = sqlite_put_snapshot,
 	.del_snapshot = sqlite_del_snapshot,
 	.put_audit = sqlite_put_audit,
-	.prune_history = sqlite_prune_history,
+	.drop_history = sqlite_drop_history,
+	.put_old_dirent = sqlite_put_old_dirent,
+	.put_old_xattr = sqlite_put_old_xattr,
+	.put_old_symlink = sqlite_put_old_symlink,
 	.put_counter = sqlite_put_counter,
 };

@@ -23,6 +23,29 @@
 	"WITH RECURSIVE tree(ino) AS (VALUES(?1) UNION SELECT d.ino FROM tree t "                  \
 	"CROSS JOIN dirent d ON d.parent=t.ino) "
 
+/* A row of the history that a snapshot of record ?1 sees. */
+#define SQL_SEEN "birth<=?1 AND death>?1"
+#define SQL_UNSEEN                                                                                 \
+	"NOT EXISTS (SELECT 1 FROM snapshot s WHERE s.seq>=h.birth AND s.seq<h.death AND "         \
+	"s.name<>'')"
+#define SQL_VIEW_TREE                                                                              \
+	"WITH RECURSIVE tree(ino) AS (VALUES(?2) UNION SELECT d.ino FROM tree t "                  \
+	"CROSS JOIN dirent d ON d.parent=t.ino AND d.birth<=?1 UNION SELECT h.ino FROM tree t "    \
+	"CROSS JOIN dirent_history h ON h.parent=t.ino AND " SQL_SEEN ") "
+#define SQL_VIEW_CHUNKS                                                                            \
+	"SELECT chunk_no FROM tree t CROSS JOIN extent e ON e.ino=t.ino AND e.birth<=?1 "          \
+	"UNION ALL SELECT chunk_no FROM tree t CROSS JOIN extent_history h ON h.ino=t.ino AND "    \
+	SQL_SEEN
+/*
+ * Rows that ?1 sees and no other one with a name: died until the next of those, born after the
+ * one before.
+ */
+#define SQL_OLD(table, ino, at)                                                                    \
+	"SELECT " ino "," at " FROM " table "_history INDEXED BY " table "_history_by_death "      \
+	"WHERE death>?1 AND death<=(SELECT coalesce(min(seq),9223372036854775807) FROM snapshot "  \
+	"WHERE seq>?1 AND name<>'') AND birth<=?1 AND birth>(SELECT coalesce(max(seq),-1) FROM "   \
+	"snapshot WHERE seq<?1 AND name<>'')"
+
 #define SQL_STATEMENTS(X)                                                                          \
 	X(BEGIN, "BEGIN IMMEDIATE")                                                                \
 	X(HOLD, "BEGIN")                                                                           \
@@ -37,13 +60,13 @@
 			"ORDER BY cookie LIMIT ?")                                                 \
 	X(PUT_DIRENT, "REPLACE INTO dirent VALUES(?,?,?,?,?,?)")                                   \
 	X(DEL_DIRENT, "DELETE FROM dirent WHERE parent=? AND cookie=? AND name=?")                 \
-	X(KEEP_DIRENT, "INSERT INTO dirent_history(parent,cookie,name,ino,type,birth," \
-		       "death) SELECT *,?1 FROM dirent WHERE parent=?2 "       \
+	X(KEEP_DIRENT, "INSERT INTO dirent_history(parent,cookie,name,ino,type,birth,"             \
+		       "death) SELECT *,?1 FROM dirent WHERE parent=?2 "                           \
 		       "AND birth<=?3 AND (cookie=?4 OR name=?5)")                                 \
 	X(GET_INODE, "SELECT " SQL_INODE_COLUMNS " FROM inode WHERE ino=?")                        \
 	X(PUT_INODE, "REPLACE INTO inode VALUES(?,?,?,?,?,?,?,?,?,?,?,?)")                         \
 	X(PUT_OLD_INODE, "REPLACE INTO inode_history(" SQL_INODE_COLUMNS ",death) "                \
-			 "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)")        \
+			 "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)")                                      \
 	X(DEL_INODE, "DELETE FROM inode WHERE ino=?")                                              \
 	X(GET_SYMLINK, "SELECT target FROM symlink WHERE ino=?")                                   \
 	X(PUT_SYMLINK, "REPLACE INTO symlink VALUES(?,?,?)")                                       \
@@ -65,11 +88,11 @@
 	X(LAST_EXTENT, "SELECT off+len FROM extent WHERE ino=? ORDER BY off DESC LIMIT 1")         \
 	X(PUT_EXTENT, "REPLACE INTO extent VALUES(?,?,?,?,?,?)")                                   \
 	X(PUT_OLD_EXTENT, "REPLACE INTO extent_history(ino,off,len,chunk_off,chunk_no,birth,"      \
-			  "death) VALUES(?,?,?,?,?,?,?)")                  \
+			  "death) VALUES(?,?,?,?,?,?,?)")                                          \
 	X(DEL_EXTENTS, "DELETE FROM extent WHERE ino=? AND off>=? AND off<?")                      \
 	X(FIND_CHUNK, "SELECT c.chunk_no,refs,shard_no,record_no,off,stored_len,raw_len,id "       \
 		      "FROM chunk_name n CROSS JOIN chunk c ON c.chunk_no=n.chunk_no "             \
-		      "WHERE prefix=? AND id=? ORDER BY n.chunk_no DESC LIMIT 1")                       \
+		      "WHERE prefix=? AND id=? ORDER BY n.chunk_no DESC LIMIT 1")                  \
 	X(GET_CHUNK, "SELECT " SQL_CHUNK_COLUMNS " FROM chunk WHERE chunk_no=?")                   \
 	X(LIST_CHUNKS, "SELECT " SQL_CHUNK_COLUMNS " FROM chunk INDEXED BY chunk_by_shard "        \
 		       "WHERE shard_no=? AND chunk_no>? ORDER BY chunk_no LIMIT ?")                \
@@ -116,16 +139,87 @@
 	X(LAST_AUDIT, "SELECT audit_no,mac FROM audit ORDER BY audit_no DESC LIMIT 1")             \
 	X(PUT_AUDIT, "REPLACE INTO audit VALUES(?,?,?,?,?)")                                       \
 	X(LIST_SNAPSHOTS, "SELECT * FROM snapshot ORDER BY snapshot_no")                           \
-	X(PUT_SNAPSHOT, "REPLACE INTO snapshot VALUES(?,?,?,?,?)")                                 \
+	X(PUT_SNAPSHOT, "REPLACE INTO snapshot VALUES(?,?,?,?,?,?,?,?)")                           \
 	X(DEL_SNAPSHOT, "DELETE FROM snapshot WHERE snapshot_no=?")                                \
+	X(VIEW_FIND_DIRENT,                                                                        \
+	  "SELECT cookie,ino,type,name FROM dirent WHERE parent=?2 AND name=?3 AND birth<=?1 "     \
+	  "UNION ALL SELECT cookie,ino,type,name FROM dirent_history INDEXED BY "                  \
+	  "dirent_history_by_name WHERE parent=?2 AND name=?3 AND " SQL_SEEN " LIMIT 1")           \
+	X(VIEW_LIST_DIRENTS,                                                                       \
+	  "SELECT cookie,ino,type,name FROM dirent WHERE parent=?2 AND cookie>?3 AND birth<=?1 "   \
+	  "UNION ALL SELECT cookie,ino,type,name FROM dirent_history "                             \
+	  "WHERE parent=?2 AND cookie>?3 AND " SQL_SEEN " ORDER BY 1 LIMIT ?4")                    \
+	X(VIEW_GET_INODE,                                                                          \
+	  "SELECT " SQL_INODE_COLUMNS " FROM inode WHERE ino=?2 AND birth<=?1 UNION ALL "          \
+	  "SELECT " SQL_INODE_COLUMNS " FROM inode_history WHERE ino=?2 AND " SQL_SEEN             \
+	  " LIMIT 1")                                                                              \
+	X(VIEW_GET_SYMLINK,                                                                        \
+	  "SELECT target FROM symlink WHERE ino=?2 AND birth<=?1 UNION ALL "                       \
+	  "SELECT target FROM symlink_history WHERE ino=?2 AND " SQL_SEEN " LIMIT 1")              \
+	X(VIEW_GET_XATTR,                                                                          \
+	  "SELECT value FROM xattr WHERE ino=?2 AND name=?3 AND birth<=?1 UNION ALL "              \
+	  "SELECT value FROM xattr_history WHERE ino=?2 AND name=?3 AND " SQL_SEEN " LIMIT 1")     \
+	X(VIEW_LIST_XATTRS,                                                                        \
+	  "SELECT name FROM xattr WHERE ino=?2 AND birth<=?1 UNION ALL "                           \
+	  "SELECT name FROM xattr_history WHERE ino=?2 AND " SQL_SEEN " ORDER BY 1")               \
+	/* The last one at or before ?3 may reach into the range. */                               \
+	X(VIEW_VISIT_EXTENTS,                                                                      \
+	  "SELECT off,len,chunk_off,chunk_no,birth FROM extent WHERE ino=?2 AND birth<=?1 AND "    \
+	  "off>=coalesce((SELECT off FROM extent WHERE ino=?2 AND off<=?3 ORDER BY off DESC "      \
+	  "LIMIT 1),?3) AND off<?4 UNION ALL "                                                     \
+	  "SELECT off,len,chunk_off,chunk_no,birth FROM extent_history WHERE ino=?2 AND " SQL_SEEN \
+	  " AND off>=coalesce((SELECT off FROM extent_history WHERE ino=?2 AND off<=?3 AND "       \
+	  SQL_SEEN " ORDER BY off DESC LIMIT 1),?3) AND off<?4 ORDER BY 1")                        \
+	X(VIEW_SUBTREE_SHARDS, SQL_VIEW_TREE                                                       \
+	  "SELECT DISTINCT c.shard_no FROM (" SQL_VIEW_CHUNKS ") u CROSS JOIN chunk c "            \
+	  "ON c.chunk_no=u.chunk_no WHERE c.shard_no>?3 ORDER BY c.shard_no LIMIT ?4")             \
+	X(VIEW_SUBTREE_INODES, SQL_VIEW_TREE                                                       \
+	  "SELECT count(*) FILTER (WHERE mode&61440<>16384),"                                      \
+	  "count(*) FILTER (WHERE mode&61440=16384),"                                              \
+	  "sum(size) FILTER (WHERE mode&61440=32768) FROM ("                                       \
+	  "SELECT mode,size FROM tree t CROSS JOIN inode i ON i.ino=t.ino AND i.birth<=?1 "        \
+	  "UNION ALL SELECT mode,size FROM tree t CROSS JOIN inode_history h ON h.ino=t.ino "      \
+	  "AND " SQL_SEEN ")")                                                                     \
+	X(VIEW_SUBTREE_CHUNKS, SQL_VIEW_TREE                                                       \
+	  "SELECT sum(n),count(c.chunk_no),sum(stored_len),sum(stored_len) FILTER (WHERE refs>n) " \
+	  "FROM (SELECT chunk_no,count(*) AS n FROM (" SQL_VIEW_CHUNKS ") GROUP BY chunk_no) u "   \
+	  "LEFT JOIN chunk c ON c.chunk_no=u.chunk_no")                                            \
+	X(LIST_OLD,                                                                                \
+	  SQL_OLD("extent", "ino", "off") " UNION ALL " SQL_OLD("dirent", "parent", "cookie")      \
+	  " UNION ALL " SQL_OLD("inode", "ino", "0") " UNION ALL " SQL_OLD("xattr", "ino", "0")    \
+	  " UNION ALL " SQL_OLD("symlink", "ino", "0") " LIMIT ?2")                                \
+	X(COUNT_HISTORY,                                                                           \
+	  "SELECT (SELECT count(*) FROM inode_history)+(SELECT count(*) FROM dirent_history)+"     \
+	  "(SELECT count(*) FROM xattr_history)+(SELECT count(*) FROM symlink_history)+"           \
+	  "(SELECT count(*) FROM extent_history)")                                                 \
 	X(LIST_UNSEEN_EXTENTS,                                                                     \
-	  "SELECT ino,off,len,chunk_off,chunk_no,birth FROM extent_history h WHERE NOT EXISTS "    \
-	  "(SELECT 1 FROM snapshot s WHERE h.birth<=s.seq AND s.seq<h.death)")                     \
+	  "SELECT off,len,chunk_off,chunk_no,birth FROM extent_history h "                         \
+	  "WHERE ino=?1 AND off=?2 AND " SQL_UNSEEN)                                               \
+	X(DROP_EXTENTS,                                                                            \
+	  "DELETE FROM extent_history AS h WHERE ino=?1 AND off=?2 AND " SQL_UNSEEN)               \
+	X(DROP_DIRENTS,                                                                            \
+	  "DELETE FROM dirent_history AS h WHERE parent=?1 AND cookie=?2 AND " SQL_UNSEEN)         \
+	X(DROP_INODES, "DELETE FROM inode_history AS h WHERE ino=?1 AND " SQL_UNSEEN)              \
+	X(DROP_XATTRS, "DELETE FROM xattr_history AS h WHERE ino=?1 AND " SQL_UNSEEN)              \
+	X(DROP_SYMLINKS, "DELETE FROM symlink_history AS h WHERE ino=?1 AND " SQL_UNSEEN)          \
+	X(PUT_OLD_DIRENT, "INSERT INTO dirent_history VALUES(?,?,?,?,?,?,?)")                      \
+	X(PUT_OLD_XATTR, "INSERT INTO xattr_history VALUES(?,?,?,?,?)")                            \
+	X(PUT_OLD_SYMLINK, "INSERT INTO symlink_history VALUES(?,?,?,?)")                          \
+	X(DUMP_DIRENTS, "SELECT cookie,ino,type,name,birth FROM dirent WHERE parent=? "            \
+			"ORDER BY cookie")                                                         \
+	X(DUMP_XATTRS, "SELECT name,value,birth FROM xattr WHERE ino=? ORDER BY name")             \
+	X(DUMP_SYMLINK, "SELECT target,birth FROM symlink WHERE ino=?")                            \
+	X(DUMP_OLD_INODES, "SELECT " SQL_INODE_COLUMNS ",death FROM inode_history")                \
+	X(DUMP_OLD_DIRENTS, "SELECT cookie,ino,type,name,birth,death,parent FROM dirent_history")  \
+	X(DUMP_OLD_XATTRS, "SELECT name,value,birth,death,ino FROM xattr_history")                 \
+	X(DUMP_OLD_SYMLINKS, "SELECT target,birth,death,ino FROM symlink_history")                 \
+	X(DUMP_OLD_EXTENTS, "SELECT off,len,chunk_off,chunk_no,birth,death,ino "                   \
+			    "FROM extent_history")                                                 \
 	X(DUMP_SETTINGS, "SELECT key,value FROM setting ORDER BY key")                             \
 	X(DUMP_INODES, "SELECT ino FROM inode ORDER BY ino")                                       \
 	/* breadth first: parents before what is in them */                                        \
 	X(DUMP_DIRECTORIES, "WITH RECURSIVE t(ino) AS (VALUES(1) UNION ALL SELECT d.ino FROM t "   \
-			    "CROSS JOIN dirent d ON d.parent=t.ino WHERE d.type=4) "                \
+			    "CROSS JOIN dirent d ON d.parent=t.ino WHERE d.type=4) "               \
 			    "SELECT ino FROM t")                                                   \
 	X(GET_COUNTER, "SELECT ino,files,directories,bytes,as_of FROM dir_counter WHERE ino=?")    \
 	X(PUT_COUNTER, "INSERT INTO dir_counter(ino,files,directories,bytes,as_of) "               \
@@ -139,12 +233,12 @@
 	X(SUBTREE_INODES, SQL_TREE                                                                 \
 	  "SELECT count(*) FILTER (WHERE mode&61440<>16384),"                                      \
 	  "count(*) FILTER (WHERE mode&61440=16384),"                                              \
-	  "sum(size) FILTER (WHERE mode&61440=32768) FROM tree t CROSS JOIN inode i "            \
+	  "sum(size) FILTER (WHERE mode&61440=32768) FROM tree t CROSS JOIN inode i "              \
 	  "ON i.ino=t.ino")                                                                        \
 	X(SUBTREE_CHUNKS, SQL_TREE                                                                 \
 	  ",uses(chunk_no,n) AS (SELECT e.chunk_no,count(*) FROM tree t CROSS JOIN extent e "      \
-	  "ON e.ino=t.ino GROUP BY e.chunk_no) SELECT sum(n),count(c.chunk_no),"                 \
-	  "sum(stored_len),sum(stored_len) FILTER (WHERE refs>n) FROM uses u "                 \
+	  "ON e.ino=t.ino GROUP BY e.chunk_no) SELECT sum(n),count(c.chunk_no),"                   \
+	  "sum(stored_len),sum(stored_len) FILTER (WHERE refs>n) FROM uses u "                     \
 	  "LEFT JOIN chunk c ON c.chunk_no=u.chunk_no")
 
 enum sql_id {
@@ -293,8 +387,58 @@ int sqlite_put_setting(struct engine_conn *conn, struct bytes key, struct bytes 
 int sqlite_put_snapshot(struct engine_conn *conn, const struct snapshot_row *snapshot);
 int sqlite_put_audit(struct engine_conn *conn, const struct audit_row *audit);
 int sqlite_del_snapshot(struct engine_conn *conn, uint64_t snapshot_no);
-int sqlite_prune_history(struct engine_conn *conn, engine_visit_extent freed, void *ctx);
 int sqlite_put_counter(struct engine_conn *conn, const struct engine_counter *counter);
+
+int sqlite_drop_history(struct engine_conn *conn, const struct old_row *old,
+			engine_visit_extent freed, void *ctx);
+int sqlite_put_old_dirent(struct engine_conn *conn, const struct change *change, uint64_t birth,
+			  uint64_t death);
+int sqlite_put_old_xattr(struct engine_conn *conn, const struct change *change, uint64_t birth,
+			 uint64_t death);
+int sqlite_put_old_symlink(struct engine_conn *conn, const struct change *change, uint64_t birth,
+			   uint64_t death);
+
+/* sqlite_view.c */
+int sqlite_view_find_dirent(struct engine_conn *conn, uint64_t seq, uint64_t parent,
+			    struct bytes name, struct dirent_row *out);
+int sqlite_view_list_dirents(struct engine_conn *conn, uint64_t seq, uint64_t parent,
+			     uint64_t after, size_t count_max, struct dirent_list *out);
+int sqlite_view_get_inode(struct engine_conn *conn, uint64_t seq, uint64_t ino,
+			  struct inode_row *out);
+int sqlite_view_get_symlink(struct engine_conn *conn, uint64_t seq, uint64_t ino, struct buf *out);
+int sqlite_view_get_xattr(struct engine_conn *conn, uint64_t seq, uint64_t ino, struct bytes name,
+			  struct buf *out);
+int sqlite_view_list_xattrs(struct engine_conn *conn, uint64_t seq, uint64_t ino, struct buf *out);
+int sqlite_view_visit_extents(struct engine_conn *conn, uint64_t seq, uint64_t ino, uint64_t off,
+			      uint64_t end, engine_visit_extent visit, void *ctx);
+int sqlite_view_subtree_shards(struct engine_conn *conn, uint64_t seq, uint64_t ino, uint64_t after,
+			       size_t count_max, uint64_t *shard_nos, size_t *count,
+			       struct subtree_totals *totals);
+int sqlite_list_old(struct engine_conn *conn, uint64_t seq, size_t count_max,
+		    struct old_list *out);
+int sqlite_count_history(struct engine_conn *conn, uint64_t *rows);
+
+/*
+ * What statements that select the same columns share (sqlite_read.c).  One, or all, of the rows of a
+ * bound statement; reset when this returns.
+ */
+int sqlite_read_dirent(sqlite3_stmt *stmt, uint64_t parent, struct dirent_row *out);
+int sqlite_one_dirent(struct sqlite_conn *conn, sqlite3_stmt *stmt, uint64_t parent,
+		      struct dirent_row *out);
+int sqlite_all_dirents(struct sqlite_conn *conn, sqlite3_stmt *stmt, uint64_t parent,
+		       struct dirent_list *out);
+int sqlite_read_inode(sqlite3_stmt *stmt, struct inode_row *out);
+int sqlite_one_inode(struct sqlite_conn *conn, sqlite3_stmt *stmt, struct inode_row *out);
+int sqlite_append_one(struct sqlite_conn *conn, sqlite3_stmt *stmt, struct buf *out);
+int sqlite_append_names(struct sqlite_conn *conn, sqlite3_stmt *stmt, struct buf *out);
+int sqlite_read_extent(sqlite3_stmt *stmt, int first, uint64_t ino, struct extent_row *out,
+		       uint64_t *birth);
+int sqlite_visit_rows(struct sqlite_conn *conn, sqlite3_stmt *stmt, uint64_t ino, uint64_t off,
+		      engine_visit_extent visit, void *ctx);
+int sqlite_read_numbers(struct sqlite_conn *conn, sqlite3_stmt *stmt, size_t count_max,
+			uint64_t *numbers, size_t *count);
+int sqlite_sum_subtree(struct sqlite_conn *conn, sqlite3_stmt *inodes, sqlite3_stmt *chunks,
+		       struct subtree_totals *out);
 
 /* sqlite_dump.c */
 int sqlite_dump(struct engine_conn *conn, int (*visit)(void *ctx, const struct record *record),

@@ -6,7 +6,15 @@
  * its chunks, directories from the root down (counters go up through parents), then all other
  * inodes, and with each inode what belongs to it.
  *
- * Not in it: copies (local), and the history that named snapshots see.
+ * Last the history, and then the snapshots that see it: whoever restores this keeps nothing on the
+ * way, since there is no snapshot yet.
+ *
+ * When a row was born, and died, matters only in so far as a snapshot was made between.  So a birth
+ * is told as the seq of the first snapshot that sees the row, or not at all if there is none, and a
+ * death as that of the first one behind it (or the state's own): few different ones, and most rows
+ * need none.  What later records do to the restored rows is the same.
+ *
+ * Not in it: copies (local).
  */
 #include "index/sqlite.h"
 
@@ -21,6 +29,8 @@ struct dump {
 	struct record *record;
 	int (*visit)(void *ctx, const struct record *record);
 	void *ctx;
+	struct snapshot_list snapshots;
+	uint64_t birth, death; /* as the record says now */
 };
 
 static int dump_flush(struct dump *dump)
@@ -31,6 +41,7 @@ static int dump_flush(struct dump *dump)
 		r = dump->visit(dump->ctx, dump->record);
 	buf_clear(&dump->record->changes);
 	dump->record->change_count = 0;
+	dump->birth = dump->death = 0;
 	return r;
 }
 
@@ -39,6 +50,38 @@ static int dump_step(struct dump *dump)
 	if (dump->record->error < 0)
 		return dump->record->error;
 	return dump->record->changes.len < DUMP_RECORD_BYTES ? 0 : dump_flush(dump);
+}
+
+/* ---- versions ---- */
+
+/* The seq of the first snapshot at or behind seq; 0: there is none. */
+static uint64_t next_snapshot(const struct dump *dump, uint64_t seq)
+{
+	uint64_t next = 0;
+
+	for (size_t i = 0; i < dump->snapshots.count; i++) {
+		uint64_t at = dump->snapshots.rows[i].seq;
+
+		if (at >= seq && (next == 0 || at < next))
+			next = at;
+	}
+	return next;
+}
+
+/* Of the row that is put next.  death 0: it lives. */
+static void put_version(struct dump *dump, uint64_t birth, uint64_t death)
+{
+	birth = next_snapshot(dump, birth);
+	if (death != 0) {
+		uint64_t next = next_snapshot(dump, death);
+
+		death = next != 0 ? next : dump->record->seq;
+	}
+	if (death == 0 && birth == dump->birth && dump->death == 0)
+		return;
+	record_put_version(dump->record, birth, death);
+	dump->birth = birth;
+	dump->death = death;
 }
 
 /* ---- small tables ---- */
@@ -75,23 +118,16 @@ static int dump_small(struct dump *dump)
 {
 	AUTO(provider_list) providers = ROW_LIST_INIT;
 	AUTO(policy_list) policies = ROW_LIST_INIT;
-	AUTO(snapshot_list) snapshots = ROW_LIST_INIT;
 	int r = sqlite_list_providers(dump->conn, &providers);
 
 	if (r == 0)
 		r = sqlite_list_policies(dump->conn, &policies);
-	if (r == 0)
-		r = sqlite_list_snapshots(dump->conn, &snapshots);
 	for (size_t i = 0; i < providers.count && r == 0; i++) {
 		record_put_provider(dump->record, &providers.rows[i]);
 		r = dump_step(dump);
 	}
 	for (size_t i = 0; i < policies.count && r == 0; i++) {
 		record_put_policy(dump->record, &policies.rows[i]);
-		r = dump_step(dump);
-	}
-	for (size_t i = 0; i < snapshots.count && r == 0; i++) {
-		record_put_snapshot(dump->record, &snapshots.rows[i]);
 		r = dump_step(dump);
 	}
 	if (r == 0)
@@ -145,50 +181,65 @@ static int dump_extent(void *ctx, const struct extent_row *extent, uint64_t birt
 {
 	struct dump *dump = ctx;
 
-	(void)birth;
+	put_version(dump, birth, 0);
 	record_put_extent(dump->record, extent);
 	return dump_step(dump);
 }
 
-static int dump_xattrs(struct dump *dump, uint64_t ino)
+/* Puts one row of a statement; key is what the statement was asked for, 0: it says itself. */
+typedef void put_row(struct dump *dump, sqlite3_stmt *stmt, uint64_t key);
+
+static int dump_rows(struct dump *dump, sqlite3_stmt *stmt, uint64_t key, put_row *put)
 {
-	AUTO(buf) names = BUF_INIT;
-	AUTO(buf) value = BUF_INIT;
-	int r = sqlite_list_xattrs(dump->conn, ino, &names);
+	struct sqlite_conn *conn = sqlite_conn_of(dump->conn);
+	int r;
 
-	for (size_t at = 0; at < names.len && r == 0;) {
-		const char *name = (const char *)names.ptr + at;
-
-		buf_clear(&value);
-		r = sqlite_get_xattr(dump->conn, ino, bytes_of_str(name), &value);
-		if (r == 0) {
-			record_put_xattr(dump->record, ino, bytes_of_str(name), buf_bytes(&value));
-			r = dump_step(dump);
+	while ((r = sqlite_row(conn, stmt)) > 0) {
+		put(dump, stmt, key);
+		r = dump_step(dump);
+		if (r < 0) {
+			sqlite_done(stmt);
+			break;
 		}
-		at += strlen(name) + 1;
 	}
 	return r;
 }
 
-static int dump_dirents(struct dump *dump, uint64_t parent)
+/* All that a statement gives for an inode. */
+static int dump_of(struct dump *dump, enum sql_id id, uint64_t ino, put_row *put)
 {
-	AUTO(dirent_list) dirents = ROW_LIST_INIT;
-	uint64_t after = 0;
-	int r;
+	sqlite3_stmt *stmt;
+	int r = sqlite_bind(sqlite_conn_of(dump->conn), id, &stmt, "u", ino);
 
-	do {
-		dirents.count = 0;
-		r = sqlite_list_dirents(dump->conn, parent, after, DUMP_PAGE, &dirents);
-		for (size_t i = 0; i < dirents.count && r == 0; i++) {
-			const struct dirent_row *row = &dirents.rows[i];
+	return r < 0 ? r : dump_rows(dump, stmt, ino, put);
+}
 
-			after = row->cookie;
-			record_put_dirent(dump->record, parent, row->cookie,
-					  bytes_of(row->name, row->name_len), row->ino, row->type);
-			r = dump_step(dump);
-		}
-	} while (r == 0 && dirents.count == DUMP_PAGE);
-	return r;
+static void put_xattr(struct dump *dump, sqlite3_stmt *stmt, uint64_t ino)
+{
+	bool is_old = ino == 0;
+
+	put_version(dump, sqlite_column_u64(stmt, 2), is_old ? sqlite_column_u64(stmt, 3) : 0);
+	record_put_xattr(dump->record, is_old ? sqlite_column_u64(stmt, 4) : ino,
+			 sqlite_column_bytes(stmt, 0), sqlite_column_bytes(stmt, 1));
+}
+
+static void put_symlink(struct dump *dump, sqlite3_stmt *stmt, uint64_t ino)
+{
+	bool is_old = ino == 0;
+
+	put_version(dump, sqlite_column_u64(stmt, 1), is_old ? sqlite_column_u64(stmt, 2) : 0);
+	record_put_symlink(dump->record, is_old ? sqlite_column_u64(stmt, 3) : ino,
+			   sqlite_column_bytes(stmt, 0));
+}
+
+static void put_dirent(struct dump *dump, sqlite3_stmt *stmt, uint64_t parent)
+{
+	bool is_old = parent == 0;
+
+	put_version(dump, sqlite_column_u64(stmt, 4), is_old ? sqlite_column_u64(stmt, 5) : 0);
+	record_put_dirent(dump->record, is_old ? sqlite_column_u64(stmt, 6) : parent,
+			  sqlite_column_u64(stmt, 0), sqlite_column_bytes(stmt, 3),
+			  sqlite_column_u64(stmt, 1), (uint32_t)sqlite_column_u64(stmt, 2));
 }
 
 static bool is_reached(const struct inode_row *row)
@@ -199,28 +250,26 @@ static bool is_reached(const struct inode_row *row)
 /* What belongs to an inode; and itself unless the walk over directories had it. */
 static int dump_inode(struct dump *dump, uint64_t ino)
 {
-	AUTO(buf) target = BUF_INIT;
 	struct inode_row row;
 	int r = sqlite_get_inode(dump->conn, ino, &row);
 
 	if (r < 0)
 		return r;
-	if (!is_reached(&row))
+	if (!is_reached(&row)) {
+		put_version(dump, row.birth, 0);
 		record_put_inode(dump->record, &row);
+	}
 	if (row.flags & INODE_ORPHAN)
 		record_put_orphan(dump->record, ino);
 	r = dump_step(dump);
-	if (r == 0 && S_ISLNK(row.mode)) {
-		r = sqlite_get_symlink(dump->conn, ino, &target);
-		if (r == 0)
-			record_put_symlink(dump->record, ino, buf_bytes(&target));
-	}
+	if (r == 0 && S_ISLNK(row.mode))
+		r = dump_of(dump, SQL_DUMP_SYMLINK, ino, put_symlink);
 	if (r == 0 && (row.flags & INODE_XATTR))
-		r = dump_xattrs(dump, ino);
+		r = dump_of(dump, SQL_DUMP_XATTRS, ino, put_xattr);
 	if (r == 0 && S_ISREG(row.mode))
 		r = sqlite_visit_extents(dump->conn, ino, 0, INT64_MAX, dump_extent, dump);
 	if (r == 0 && S_ISDIR(row.mode))
-		r = dump_dirents(dump, ino);
+		r = dump_of(dump, SQL_DUMP_DIRENTS, ino, put_dirent);
 	return r < 0 ? r : dump_step(dump);
 }
 
@@ -250,9 +299,91 @@ static int dump_directory(struct dump *dump, uint64_t ino)
 
 	if (r < 0)
 		return r;
-	if (is_reached(&row))
+	if (is_reached(&row)) {
+		put_version(dump, row.birth, 0);
 		record_put_inode(dump->record, &row);
+	}
 	return dump_step(dump);
+}
+
+/* ---- history ---- */
+
+static int dump_old_inodes(struct dump *dump)
+{
+	struct sqlite_conn *conn = sqlite_conn_of(dump->conn);
+	sqlite3_stmt *stmt;
+	int r = sqlite_bind(conn, SQL_DUMP_OLD_INODES, &stmt, "");
+
+	if (r < 0)
+		return r;
+	while ((r = sqlite_row(conn, stmt)) > 0) {
+		struct inode_row row;
+
+		r = sqlite_read_inode(stmt, &row);
+		if (r == 0) {
+			put_version(dump, row.birth, sqlite_column_u64(stmt, 12));
+			record_put_inode(dump->record, &row);
+			r = dump_step(dump);
+		}
+		if (r < 0) {
+			sqlite_done(stmt);
+			break;
+		}
+	}
+	return r;
+}
+
+static int dump_old_extents(struct dump *dump)
+{
+	struct sqlite_conn *conn = sqlite_conn_of(dump->conn);
+	sqlite3_stmt *stmt;
+	int r = sqlite_bind(conn, SQL_DUMP_OLD_EXTENTS, &stmt, "");
+
+	if (r < 0)
+		return r;
+	while ((r = sqlite_row(conn, stmt)) > 0) {
+		uint64_t birth = 0, death = sqlite_column_u64(stmt, 5);
+		struct extent_row row;
+
+		r = sqlite_read_extent(stmt, 0, sqlite_column_u64(stmt, 6), &row, &birth);
+		if (r == 0) {
+			put_version(dump, birth, death);
+			record_put_extent(dump->record, &row);
+			r = dump_step(dump);
+		}
+		if (r < 0) {
+			sqlite_done(stmt);
+			break;
+		}
+	}
+	return r;
+}
+
+static int dump_history(struct dump *dump)
+{
+	static const struct {
+		enum sql_id id;
+		put_row *put;
+	} tables[] = {
+		{SQL_DUMP_OLD_DIRENTS, put_dirent},
+		{SQL_DUMP_OLD_XATTRS, put_xattr},
+		{SQL_DUMP_OLD_SYMLINKS, put_symlink},
+	};
+	sqlite3_stmt *stmt;
+	int r = dump_old_inodes(dump);
+
+	for (size_t i = 0; i < ARRAY_COUNT(tables) && r == 0; i++) {
+		r = sqlite_bind(sqlite_conn_of(dump->conn), tables[i].id, &stmt, "");
+		if (r == 0)
+			r = dump_rows(dump, stmt, 0, tables[i].put);
+	}
+	if (r == 0)
+		r = dump_old_extents(dump);
+	for (size_t i = 0; i < dump->snapshots.count && r == 0; i++) {
+		record_put_snapshot(dump->record, &dump->snapshots.rows[i]);
+		r = dump_step(dump);
+	}
+	return r;
 }
 
 static int dump_tables(struct dump *dump, struct engine_meta *meta)
@@ -261,14 +392,18 @@ static int dump_tables(struct dump *dump, struct engine_meta *meta)
 
 	if (r == 0) {
 		dump->record->seq = meta->applied_seq;
-		r = dump_small(dump);
+		r = sqlite_list_snapshots(dump->conn, &dump->snapshots);
 	}
+	if (r == 0)
+		r = dump_small(dump);
 	if (r == 0)
 		r = dump_shards(dump);
 	if (r == 0)
 		r = for_inodes(dump, SQL_DUMP_DIRECTORIES, dump_directory);
 	if (r == 0)
 		r = for_inodes(dump, SQL_DUMP_INODES, dump_inode);
+	if (r == 0)
+		r = dump_history(dump);
 	return r < 0 ? r : dump_flush(dump);
 }
 
@@ -284,5 +419,6 @@ int sqlite_dump(struct engine_conn *base, int (*visit)(void *ctx, const struct r
 		sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
 	}
 	record_free(dump.record);
+	snapshot_list_release(&dump.snapshots);
 	return r;
 }

@@ -52,6 +52,14 @@
 	"LEFT JOIN chunk c ON c.chunk_no=e.chunk_no WHERE e.chunk_no<>0 AND "                      \
 	"(c.chunk_no IS NULL OR e.chunk_off+e.len>c.raw_len)"
 
+/* Names that a snapshot sees until `death`, of an inode that it does not see with that type. */
+#define LEADS_NOWHERE(table, death)                                                                \
+	"SELECT printf('snapshot %d: name %d of directory %d leads to inode %d, which it does not "\
+	"show',snapshot_no,cookie,d.parent,d.ino) FROM " table " d JOIN snapshot s ON "            \
+	"s.seq>=d.birth AND s.seq<" death " AND s.name<>'' LEFT JOIN inode i ON i.ino=d.ino AND "  \
+	"i.birth<=s.seq WHERE coalesce(i.mode>>12,(SELECT h.mode>>12 FROM inode_history h WHERE "  \
+	"h.ino=d.ino AND h.birth<=s.seq AND s.seq<h.death)) IS NOT d.type"
+
 struct invariant {
 	struct index_kind kind;
 	const char *sql;    /* gives a sentence for each violation; NULL: prove_copies */
@@ -194,6 +202,27 @@ static const struct invariant invariants[] = {
 	K_UNSEEN("xattr-history-unseen", "xattr", "ino"),
 	K_UNSEEN("symlink-history-unseen", "symlink", "ino"),
 	K_UNSEEN("extent-history-unseen", "extent", "ino"),
+	K("snapshot-name", "two snapshots have one name",
+	  "SELECT printf('snapshots %d and %d have one name',min(snapshot_no),max(snapshot_no)) "
+	  "FROM snapshot WHERE name<>'' GROUP BY name HAVING count(*)>1", NULL),
+	K("snapshot-root", "what a snapshot shows was no directory",
+	  "SELECT printf('snapshot %d: inode %d was no directory',snapshot_no,root) FROM snapshot s "
+	  "WHERE name<>'' AND NOT EXISTS (SELECT 1 FROM inode i WHERE ino=root AND birth<=seq AND "
+	  IS_DIR("i") ") AND NOT EXISTS (SELECT 1 FROM inode_history i WHERE ino=root AND "
+	  "birth<=seq AND seq<death AND " IS_DIR("i") ")", NULL),
+	K("snapshot-late", "a snapshot is newer than the last applied record",
+	  "SELECT printf('snapshot %d: of record %d, after the last applied one',snapshot_no,seq) "
+	  "FROM snapshot WHERE seq>(SELECT applied_seq FROM meta)", NULL),
+	K("snapshot-dangling", "a name in a snapshot leads to no inode, or to one of another type",
+	  LEADS_NOWHERE("dirent", "9223372036854775807") " UNION ALL "
+	  LEADS_NOWHERE("dirent_history", "d.death"), NULL),
+	K("snapshot-overlap", "in a snapshot, extents of one file overlap",
+	  "SELECT printf('snapshot %d: extents of inode %d overlap at %d',snapshot_no,ino,off) FROM "
+	  "(SELECT snapshot_no,ino,off,lag(off+len) OVER (PARTITION BY snapshot_no,ino ORDER BY off) "
+	  "AS before FROM (SELECT snapshot_no,h.ino,off,len FROM snapshot s JOIN extent_history h ON "
+	  "h.birth<=s.seq AND s.seq<h.death UNION ALL SELECT snapshot_no,e.ino,off,len FROM snapshot "
+	  "s JOIN extent e ON e.birth<=s.seq AND e.ino IN (SELECT ino FROM extent_history))) "
+	  "WHERE before>off", NULL),
 	K("extent-history-chunk", "an old extent's chunk does not exist, or is shorter",
 	  CHUNK_OF("extent_history"), NULL),
 	/* chunk */

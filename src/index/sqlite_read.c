@@ -66,7 +66,7 @@ int sqlite_get_meta(struct engine_conn *base, struct engine_meta *out)
 /* ---- names ---- */
 
 /* Columns cookie, ino, type, name. */
-static int read_dirent(sqlite3_stmt *stmt, uint64_t parent, struct dirent_row *out)
+int sqlite_read_dirent(sqlite3_stmt *stmt, uint64_t parent, struct dirent_row *out)
 {
 	struct bytes name = sqlite_column_bytes(stmt, 3);
 
@@ -82,6 +82,18 @@ static int read_dirent(sqlite3_stmt *stmt, uint64_t parent, struct dirent_row *o
 	return 0;
 }
 
+int sqlite_one_dirent(struct sqlite_conn *conn, sqlite3_stmt *stmt, uint64_t parent,
+		      struct dirent_row *out)
+{
+	int r = one_row(conn, stmt);
+
+	if (r < 0)
+		return r;
+	r = sqlite_read_dirent(stmt, parent, out);
+	sqlite_done(stmt);
+	return r;
+}
+
 int sqlite_find_dirent(struct engine_conn *base, uint64_t parent, struct bytes name,
 		       struct dirent_row *out)
 {
@@ -89,12 +101,25 @@ int sqlite_find_dirent(struct engine_conn *base, uint64_t parent, struct bytes n
 	sqlite3_stmt *stmt;
 	int r = sqlite_bind(conn, SQL_FIND_DIRENT, &stmt, "ub", parent, name);
 
-	if (r == 0)
-		r = one_row(conn, stmt);
-	if (r < 0)
-		return r;
-	r = read_dirent(stmt, parent, out);
-	sqlite_done(stmt);
+	return r < 0 ? r : sqlite_one_dirent(conn, stmt, parent, out);
+}
+
+int sqlite_all_dirents(struct sqlite_conn *conn, sqlite3_stmt *stmt, uint64_t parent,
+		       struct dirent_list *out)
+{
+	int r;
+
+	while ((r = sqlite_row(conn, stmt)) > 0) {
+		struct dirent_row row;
+
+		r = sqlite_read_dirent(stmt, parent, &row);
+		if (r == 0)
+			r = dirent_list_add(out, &row);
+		if (r < 0) {
+			sqlite_done(stmt);
+			break;
+		}
+	}
 	return r;
 }
 
@@ -106,20 +131,7 @@ int sqlite_list_dirents(struct engine_conn *base, uint64_t parent, uint64_t afte
 	int r = sqlite_bind(conn, SQL_LIST_DIRENTS, &stmt, "uuu", parent, after,
 			    (uint64_t)list_limit(count_max));
 
-	if (r < 0)
-		return r;
-	while ((r = sqlite_row(conn, stmt)) > 0) {
-		struct dirent_row row;
-
-		r = read_dirent(stmt, parent, &row);
-		if (r == 0)
-			r = dirent_list_add(out, &row);
-		if (r < 0) {
-			sqlite_done(stmt);
-			break;
-		}
-	}
-	return r;
+	return r < 0 ? r : sqlite_all_dirents(conn, stmt, parent, out);
 }
 
 /* ---- inodes ---- */
@@ -150,37 +162,51 @@ static int read_times(struct bytes packed, struct inode_row *out)
 	return wire_reader_end(&reader);
 }
 
-int sqlite_get_inode(struct engine_conn *base, uint64_t ino, struct inode_row *out)
+/* SQL_INODE_COLUMNS. */
+int sqlite_read_inode(sqlite3_stmt *stmt, struct inode_row *out)
 {
-	struct sqlite_conn *conn = sqlite_conn_of(base);
-	struct inode_row row = {.ino = ino};
-	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_GET_INODE, &stmt, "u", ino);
+	struct inode_row row = {
+		.ino = sqlite_column_u64(stmt, 0),
+		.mode = (uint32_t)sqlite3_column_int64(stmt, 1),
+		.uid = (uint32_t)sqlite3_column_int64(stmt, 2),
+		.gid = (uint32_t)sqlite3_column_int64(stmt, 3),
+		.nlink = (uint32_t)sqlite3_column_int64(stmt, 4),
+		.rdev = sqlite_column_u64(stmt, 5),
+		.size = sqlite_column_u64(stmt, 6),
+		.flags = (uint32_t)sqlite3_column_int64(stmt, 8),
+		.parent = sqlite_column_u64(stmt, 9),
+		.policy_root = sqlite_column_u64(stmt, 10),
+		.birth = sqlite_column_u64(stmt, 11),
+	};
 
-	if (r == 0)
-		r = one_row(conn, stmt);
-	if (r < 0)
-		return r;
-	row.mode = (uint32_t)sqlite3_column_int64(stmt, 1);
-	row.uid = (uint32_t)sqlite3_column_int64(stmt, 2);
-	row.gid = (uint32_t)sqlite3_column_int64(stmt, 3);
-	row.nlink = (uint32_t)sqlite3_column_int64(stmt, 4);
-	row.rdev = sqlite_column_u64(stmt, 5);
-	row.size = sqlite_column_u64(stmt, 6);
-	r = read_times(sqlite_column_bytes(stmt, 7), &row);
-	row.flags = (uint32_t)sqlite3_column_int64(stmt, 8);
-	row.parent = sqlite_column_u64(stmt, 9);
-	row.policy_root = sqlite_column_u64(stmt, 10);
-	row.birth = sqlite_column_u64(stmt, 11);
-	sqlite_done(stmt);
-	if (r < 0)
-		return sqlite_damaged("inode", ino);
+	if (read_times(sqlite_column_bytes(stmt, 7), &row) < 0)
+		return sqlite_damaged("inode", row.ino);
 	*out = row;
 	return 0;
 }
 
+int sqlite_one_inode(struct sqlite_conn *conn, sqlite3_stmt *stmt, struct inode_row *out)
+{
+	int r = one_row(conn, stmt);
+
+	if (r < 0)
+		return r;
+	r = sqlite_read_inode(stmt, out);
+	sqlite_done(stmt);
+	return r;
+}
+
+int sqlite_get_inode(struct engine_conn *base, uint64_t ino, struct inode_row *out)
+{
+	struct sqlite_conn *conn = sqlite_conn_of(base);
+	sqlite3_stmt *stmt;
+	int r = sqlite_bind(conn, SQL_GET_INODE, &stmt, "u", ino);
+
+	return r < 0 ? r : sqlite_one_inode(conn, stmt, out);
+}
+
 /* The first column of the one row, appended to out. */
-static int append_column(struct sqlite_conn *conn, sqlite3_stmt *stmt, struct buf *out)
+int sqlite_append_one(struct sqlite_conn *conn, sqlite3_stmt *stmt, struct buf *out)
 {
 	int r = one_row(conn, stmt);
 
@@ -197,7 +223,7 @@ int sqlite_get_symlink(struct engine_conn *base, uint64_t ino, struct buf *out)
 	sqlite3_stmt *stmt;
 	int r = sqlite_bind(conn, SQL_GET_SYMLINK, &stmt, "u", ino);
 
-	return r < 0 ? r : append_column(conn, stmt, out);
+	return r < 0 ? r : sqlite_append_one(conn, stmt, out);
 }
 
 int sqlite_get_xattr(struct engine_conn *base, uint64_t ino, struct bytes name, struct buf *out)
@@ -206,17 +232,14 @@ int sqlite_get_xattr(struct engine_conn *base, uint64_t ino, struct bytes name, 
 	sqlite3_stmt *stmt;
 	int r = sqlite_bind(conn, SQL_GET_XATTR, &stmt, "ub", ino, name);
 
-	return r < 0 ? r : append_column(conn, stmt, out);
+	return r < 0 ? r : sqlite_append_one(conn, stmt, out);
 }
 
-int sqlite_list_xattrs(struct engine_conn *base, uint64_t ino, struct buf *out)
+/* The first column of all rows, each with a NUL behind it. */
+int sqlite_append_names(struct sqlite_conn *conn, sqlite3_stmt *stmt, struct buf *out)
 {
-	struct sqlite_conn *conn = sqlite_conn_of(base);
-	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_LIST_XATTRS, &stmt, "u", ino);
+	int r;
 
-	if (r < 0)
-		return r;
 	while ((r = sqlite_row(conn, stmt)) > 0) {
 		r = buf_append(out, sqlite_column_bytes(stmt, 0));
 		if (r == 0)
@@ -229,10 +252,19 @@ int sqlite_list_xattrs(struct engine_conn *base, uint64_t ino, struct buf *out)
 	return r;
 }
 
+int sqlite_list_xattrs(struct engine_conn *base, uint64_t ino, struct buf *out)
+{
+	struct sqlite_conn *conn = sqlite_conn_of(base);
+	sqlite3_stmt *stmt;
+	int r = sqlite_bind(conn, SQL_LIST_XATTRS, &stmt, "u", ino);
+
+	return r < 0 ? r : sqlite_append_names(conn, stmt, out);
+}
+
 /* ---- extents ---- */
 
 /* Columns off, len, chunk_off, chunk_no, birth from `first` on. */
-static int read_extent(sqlite3_stmt *stmt, int first, uint64_t ino, struct extent_row *out,
+int sqlite_read_extent(sqlite3_stmt *stmt, int first, uint64_t ino, struct extent_row *out,
 		       uint64_t *birth)
 {
 	int64_t off = sqlite3_column_int64(stmt, first);
@@ -253,6 +285,27 @@ static int read_extent(sqlite3_stmt *stmt, int first, uint64_t ino, struct exten
 	return 0;
 }
 
+/* Rows of off, len, chunk_off, chunk_no, birth that reach beyond off. */
+int sqlite_visit_rows(struct sqlite_conn *conn, sqlite3_stmt *stmt, uint64_t ino, uint64_t off,
+		      engine_visit_extent visit, void *ctx)
+{
+	int r;
+
+	while ((r = sqlite_row(conn, stmt)) > 0) {
+		struct extent_row extent;
+		uint64_t birth = 0;
+
+		r = sqlite_read_extent(stmt, 0, ino, &extent, &birth);
+		if (r == 0 && extent.off + extent.len > off)
+			r = visit(ctx, &extent, birth);
+		if (r != 0) {
+			sqlite_done(stmt);
+			break;
+		}
+	}
+	return MIN(r, 0);
+}
+
 int sqlite_visit_extents(struct engine_conn *base, uint64_t ino, uint64_t off, uint64_t end,
 			 engine_visit_extent visit, void *ctx)
 {
@@ -264,21 +317,7 @@ int sqlite_visit_extents(struct engine_conn *base, uint64_t ino, uint64_t off, u
 		return 0;
 	r = sqlite_bind(conn, SQL_VISIT_EXTENTS, &stmt, "uuu", ino, off,
 			MIN(end, (uint64_t)INT64_MAX));
-	if (r < 0)
-		return r;
-	while ((r = sqlite_row(conn, stmt)) > 0) {
-		struct extent_row extent;
-		uint64_t birth = 0;
-
-		r = read_extent(stmt, 0, ino, &extent, &birth);
-		if (r == 0 && extent.off + extent.len > off)
-			r = visit(ctx, &extent, birth);
-		if (r != 0) {
-			sqlite_done(stmt);
-			break;
-		}
-	}
-	return MIN(r, 0);
+	return r < 0 ? r : sqlite_visit_rows(conn, stmt, ino, off, visit, ctx);
 }
 
 int sqlite_last_extent_end(struct engine_conn *base, uint64_t ino, uint64_t *end)
@@ -646,11 +685,11 @@ int sqlite_get_setting(struct engine_conn *base, struct bytes key, struct buf *o
 	sqlite3_stmt *stmt;
 	int r = sqlite_bind(conn, SQL_GET_SETTING, &stmt, "b", key);
 
-	return r < 0 ? r : append_column(conn, stmt, out);
+	return r < 0 ? r : sqlite_append_one(conn, stmt, out);
 }
 
 /* The first column of every row; *count_max is room, then what was filled. */
-static int read_numbers(struct sqlite_conn *conn, sqlite3_stmt *stmt, size_t count_max,
+int sqlite_read_numbers(struct sqlite_conn *conn, sqlite3_stmt *stmt, size_t count_max,
 			uint64_t *numbers, size_t *count)
 {
 	size_t filled = 0;
@@ -677,7 +716,7 @@ int sqlite_list_orphans(struct engine_conn *base, uint64_t after, size_t count_m
 	int r = sqlite_bind(conn, SQL_LIST_ORPHANS, &stmt, "uu", after,
 			    (uint64_t)list_limit(count_max));
 
-	return r < 0 ? r : read_numbers(conn, stmt, count_max, inos, count);
+	return r < 0 ? r : sqlite_read_numbers(conn, stmt, count_max, inos, count);
 }
 
 int sqlite_list_audit(struct engine_conn *base, uint64_t after, size_t count_max,
@@ -748,6 +787,9 @@ int sqlite_list_snapshots(struct engine_conn *base, struct snapshot_list *out)
 			.root = sqlite_column_u64(stmt, 2),
 			.seq = sqlite_column_u64(stmt, 3),
 			.created_sec = sqlite3_column_int64(stmt, 4),
+			.files = sqlite_column_u64(stmt, 5),
+			.directories = sqlite_column_u64(stmt, 6),
+			.bytes = sqlite_column_u64(stmt, 7),
 		};
 
 		if (READ_TEXT(stmt, 1, row.name) < 0)
@@ -785,30 +827,37 @@ int sqlite_get_counter(struct engine_conn *base, uint64_t ino, struct engine_cou
 
 /* ---- subtrees ---- */
 
+/* From statements that give files, directories, bytes; and extents, chunks, stored, shared bytes. */
+int sqlite_sum_subtree(struct sqlite_conn *conn, sqlite3_stmt *inodes, sqlite3_stmt *chunks,
+		       struct subtree_totals *out)
+{
+	int r = one_row(conn, inodes);
+
+	if (r < 0)
+		return r;
+	out->files = sqlite_column_u64(inodes, 0);
+	out->directories = sqlite_column_u64(inodes, 1);
+	out->bytes = sqlite_column_u64(inodes, 2);
+	sqlite_done(inodes);
+	r = one_row(conn, chunks);
+	if (r < 0)
+		return r;
+	out->extents = sqlite_column_u64(chunks, 0);
+	out->chunks = sqlite_column_u64(chunks, 1);
+	out->stored_bytes = sqlite_column_u64(chunks, 2);
+	out->shared_bytes = sqlite_column_u64(chunks, 3);
+	sqlite_done(chunks);
+	return 0;
+}
+
 static int subtree_totals(struct sqlite_conn *conn, uint64_t ino, struct subtree_totals *out)
 {
-	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_SUBTREE_INODES, &stmt, "u", ino);
+	sqlite3_stmt *inodes, *chunks;
+	int r = sqlite_bind(conn, SQL_SUBTREE_INODES, &inodes, "u", ino);
 
 	if (r == 0)
-		r = one_row(conn, stmt);
-	if (r < 0)
-		return r;
-	out->files = sqlite_column_u64(stmt, 0);
-	out->directories = sqlite_column_u64(stmt, 1);
-	out->bytes = sqlite_column_u64(stmt, 2);
-	sqlite_done(stmt);
-	r = sqlite_bind(conn, SQL_SUBTREE_CHUNKS, &stmt, "u", ino);
-	if (r == 0)
-		r = one_row(conn, stmt);
-	if (r < 0)
-		return r;
-	out->extents = sqlite_column_u64(stmt, 0);
-	out->chunks = sqlite_column_u64(stmt, 1);
-	out->stored_bytes = sqlite_column_u64(stmt, 2);
-	out->shared_bytes = sqlite_column_u64(stmt, 3);
-	sqlite_done(stmt);
-	return 0;
+		r = sqlite_bind(conn, SQL_SUBTREE_CHUNKS, &chunks, "u", ino);
+	return r < 0 ? r : sqlite_sum_subtree(conn, inodes, chunks, out);
 }
 
 int sqlite_subtree_shards(struct engine_conn *base, uint64_t ino, uint64_t after, size_t count_max,
@@ -823,7 +872,7 @@ int sqlite_subtree_shards(struct engine_conn *base, uint64_t ino, uint64_t after
 		r = sqlite_bind(conn, SQL_SUBTREE_SHARDS, &stmt, "uuu", ino, after,
 				(uint64_t)list_limit(count_max));
 	if (r == 0)
-		r = read_numbers(conn, stmt, count_max, shard_nos, count);
+		r = sqlite_read_numbers(conn, stmt, count_max, shard_nos, count);
 	if (r == 0 && totals != NULL)
 		*totals = found;
 	return r;

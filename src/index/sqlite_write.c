@@ -355,8 +355,10 @@ int sqlite_put_setting(struct engine_conn *conn, struct bytes key, struct bytes 
 
 int sqlite_put_snapshot(struct engine_conn *conn, const struct snapshot_row *snapshot)
 {
-	return sqlite_run(sqlite_conn_of(conn), SQL_PUT_SNAPSHOT, "usuui", snapshot->snapshot_no,
-			  snapshot->name, snapshot->root, snapshot->seq, snapshot->created_sec);
+	return sqlite_run(sqlite_conn_of(conn), SQL_PUT_SNAPSHOT, "usuuiuuu",
+			  snapshot->snapshot_no, snapshot->name, snapshot->root, snapshot->seq,
+			  snapshot->created_sec, snapshot->files, snapshot->directories,
+			  snapshot->bytes);
 }
 
 int sqlite_put_audit(struct engine_conn *conn, const struct audit_row *audit)
@@ -379,38 +381,52 @@ int sqlite_put_counter(struct engine_conn *conn, const struct engine_counter *co
 
 /* ---- history ---- */
 
-#define UNSEEN(table)                                                                              \
-	"DELETE FROM " table " AS h WHERE NOT EXISTS "                                             \
-	"(SELECT 1 FROM snapshot s WHERE h.birth<=s.seq AND s.seq<h.death)"
-
-int sqlite_prune_history(struct engine_conn *base, engine_visit_extent freed, void *ctx)
+int sqlite_put_old_dirent(struct engine_conn *conn, const struct change *change, uint64_t birth,
+			  uint64_t death)
 {
-	static const char *const prunes[] = {
-		UNSEEN("extent_history"), UNSEEN("inode_history"), UNSEEN("dirent_history"),
-		UNSEEN("xattr_history"), UNSEEN("symlink_history"),
-	};
-	struct sqlite_conn *conn = sqlite_conn_of(base);
+	return sqlite_run(sqlite_conn_of(conn), SQL_PUT_OLD_DIRENT, "uuubuuu",
+			  change->u.dirent.parent, change->u.dirent.cookie, birth,
+			  change->u.dirent.name, change->u.dirent.ino,
+			  (uint64_t)change->u.dirent.type, death);
+}
+
+int sqlite_put_old_xattr(struct engine_conn *conn, const struct change *change, uint64_t birth,
+			 uint64_t death)
+{
+	return sqlite_run(sqlite_conn_of(conn), SQL_PUT_OLD_XATTR, "ububu", change->u.xattr.ino,
+			  change->u.xattr.name, birth, change->u.xattr.value, death);
+}
+
+int sqlite_put_old_symlink(struct engine_conn *conn, const struct change *change, uint64_t birth,
+			   uint64_t death)
+{
+	return sqlite_run(sqlite_conn_of(conn), SQL_PUT_OLD_SYMLINK, "uubu", change->u.symlink.ino,
+			  birth, change->u.symlink.target, death);
+}
+
+static int tell_unseen_extents(struct sqlite_conn *conn, const struct old_row *old,
+			       engine_visit_extent freed, void *ctx)
+{
 	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_LIST_UNSEEN_EXTENTS, &stmt, "");
+	int r = sqlite_bind(conn, SQL_LIST_UNSEEN_EXTENTS, &stmt, "uu", old->ino, old->at);
 
-	if (r < 0)
+	return r < 0 ? r : sqlite_visit_rows(conn, stmt, old->ino, 0, freed, ctx);
+}
+
+int sqlite_drop_history(struct engine_conn *base, const struct old_row *old,
+			engine_visit_extent freed, void *ctx)
+{
+	struct sqlite_conn *conn = sqlite_conn_of(base);
+	int r = tell_unseen_extents(conn, old, freed, ctx);
+
+	if (r == 0)
+		r = sqlite_run(conn, SQL_DROP_EXTENTS, "uu", old->ino, old->at);
+	if (r == 0)
+		r = sqlite_run(conn, SQL_DROP_DIRENTS, "uu", old->ino, old->at);
+	if (r < 0 || old->at != 0)
 		return r;
-	while ((r = sqlite_row(conn, stmt)) > 0) {
-		struct extent_row extent = {
-			.ino = sqlite_column_u64(stmt, 0),
-			.off = sqlite_column_u64(stmt, 1),
-			.len = (uint32_t)sqlite_column_u64(stmt, 2),
-			.chunk_off = (uint32_t)sqlite_column_u64(stmt, 3),
-			.chunk_no = sqlite_column_u64(stmt, 4),
-		};
-
-		r = freed(ctx, &extent, sqlite_column_u64(stmt, 5));
-		if (r < 0) {
-			sqlite_done(stmt);
-			return r;
-		}
-	}
-	for (size_t i = 0; i < ARRAY_COUNT(prunes) && r == 0; i++)
-		r = sqlite_exec(conn->db, prunes[i]);
-	return r;
+	r = sqlite_run(conn, SQL_DROP_INODES, "u", old->ino);
+	if (r == 0)
+		r = sqlite_run(conn, SQL_DROP_XATTRS, "u", old->ino);
+	return r < 0 ? r : sqlite_run(conn, SQL_DROP_SYMLINKS, "u", old->ino);
 }

@@ -163,6 +163,14 @@ plant target-of-other-type repaired "INSERT INTO symlink VALUES($BIG,1,x'62')"
 plant extent-without-inode repaired "INSERT INTO extent VALUES(999,0,5,0,0,1)"
 plant extent-of-other-type repaired "INSERT INTO extent VALUES($LINK,0,5,0,0,1)"
 plant extent-overlap repaired "INSERT INTO extent VALUES($BIG,1,5,0,0,1)" whole
+S='INSERT INTO snapshot(snapshot_no,name,root,seq,created_sec) VALUES'
+plant snapshot-name repaired "$S(8,'a',1,5,0),(9,'a',1,5,0)"
+plant snapshot-root repaired "$S(8,'a',999,5,0)"
+plant snapshot-late repaired "$S(8,'a',1,999999,0)"
+plant snapshot-dangling repaired "$S(8,'a',1,(SELECT applied_seq FROM meta),0);
+	INSERT INTO dirent_history SELECT 1,999,1,x'61',999,8,applied_seq+1 FROM meta"
+plant snapshot-overlap repaired "$S(8,'a',1,(SELECT applied_seq FROM meta),0);
+	INSERT INTO extent_history SELECT $BIG,1,1,applied_seq+1,5,0,0 FROM meta"
 plant extent-chunk repaired "UPDATE extent SET chunk_no=777 WHERE ino=$BIG"
 plant chunk-shard repaired "UPDATE chunk SET shard_no=777 WHERE chunk_no=1"
 plant shard-twice repaired "UPDATE shard SET id=(SELECT id FROM shard LIMIT 1)"

@@ -88,6 +88,12 @@ static void put_again(struct record *record, const struct change *change)
 	case CHANGE_AUDIT_PUT:
 		record_put_audit(record, &change->u.audit);
 		break;
+	case CHANGE_HISTORY_DROP:
+		record_drop_history(record, change->u.old.ino, change->u.old.at);
+		break;
+	case CHANGE_ROW_VERSION:
+		record_put_version(record, change->u.version.birth, change->u.version.death);
+		break;
 	case CHANGE_TYPE_COUNT:
 		abort();
 	}

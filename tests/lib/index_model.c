@@ -33,6 +33,12 @@ void model_init(struct model *model, uint64_t seed, const struct inode_row *root
 			model->inodes[i].xattrs[x] = -1;
 }
 
+void model_release(struct model *model)
+{
+	for (size_t i = 0; i < MODEL_SNAPSHOTS; i++)
+		mem_free(STEAL(model->pasts[i]));
+}
+
 /* ---- picking ---- */
 
 static bool is_dir(const struct model *model, uint64_t ino)
@@ -512,22 +518,56 @@ static void change_chunk(struct model *model, struct record *record)
 	}
 }
 
+static void drop_history(struct model *model, struct record *record)
+{
+	uint64_t cell = below(model, MODEL_CELLS), cookie = below(model, model->highest.cookie + 1);
+
+	for (uint64_t ino = 1; ino <= model->highest.ino; ino++)
+		record_drop_history(record, ino, below(model, 3) ? 0 : below(model, 2) ? cell : cookie);
+}
+
 static void change_snapshot(struct model *model, struct record *record)
 {
 	uint64_t no = model->highest.snapshot_no;
-	struct snapshot_row row = {.snapshot_no = no + 1, .root = INO_ROOT, .name = "snapshot"};
+	struct snapshot_row row = {.snapshot_no = no + 1, .root = INO_ROOT};
 
+	snprintf(row.name, sizeof(row.name), "snapshot-%" PRIu64, no + 1);
 	if (no > 0 && below(model, 2) == 0) {
 		no = 1 + below(model, no);
-		model->snapshots[no] = false;
-		record_del_snapshot(record, no);
+		if (model->pasts[no] && below(model, 3) > 0) {
+			row.snapshot_no = no;
+			row.name[0] = '\0';
+			row.seq = model->pasts[no]->seq;
+			record_put_snapshot(record, &row);
+		} else if (no != model->made_snapshot) {
+			model->snapshots[no] = false;
+			record_del_snapshot(record, no);
+		}
+		if (no != model->made_snapshot)
+			mem_free(STEAL(model->pasts[no]));
+		if (below(model, 2) == 0)
+			drop_history(model, record);
 		return;
 	}
 	if (no + 2 >= MODEL_SNAPSHOTS)
 		return;
 	model->highest.snapshot_no++;
 	model->snapshots[no + 1] = true;
+	model->made_snapshot = no + 1;
 	record_put_snapshot(record, &row);
+}
+
+static void keep_past(struct model *model)
+{
+	struct model_past *past = mem_alloc(sizeof(*past));
+
+	cr_assert_not_null(past);
+	memcpy(past->inodes, model->inodes, sizeof(past->inodes));
+	memcpy(past->dirents, model->dirents, sizeof(past->dirents));
+	past->highest_ino = model->highest.ino;
+	past->highest_cookie = model->highest.cookie;
+	past->seq = model->seq;
+	model->pasts[model->made_snapshot] = past;
 }
 
 static void change_small(struct model *model, struct record *record)
@@ -610,7 +650,7 @@ static void one_change(struct model *model, struct record *record)
 		change_chunk(model, record);
 		break;
 	case 18:
-		if (below(model, 3) == 0)
+		if (below(model, 2) == 0 && model->made_snapshot == 0)
 			change_snapshot(model, record);
 		break;
 	default:
@@ -629,15 +669,24 @@ struct record *model_step(struct model *model)
 	cr_assert_not_null(record);
 	record->seq = ++model->seq;
 	model->made_directory = 0;
+	model->made_snapshot = 0;
 	if (model->seq == 1)
 		add_providers(model, record);
 	for (uint64_t n = 1 + below(model, 3); n > 0; n--)
 		one_change(model, record);
+	if (model->made_snapshot != 0)
+		keep_past(model);
 	cr_assert_eq(record->error, 0);
 	return record;
 }
 
 /* ---- comparing ---- */
+
+/* The number by which the index knows an inode of the model. */
+static uint64_t at(const struct model *model, uint64_t ino)
+{
+	return model->view ? ino_in_snapshot(model->view, ino) : ino;
+}
 
 static bool known(int r, struct index_reader *reader)
 {
@@ -658,14 +707,15 @@ static void compare_inode(const struct model *model, struct index *index,
 	const struct model_inode *inode = &model->inodes[ino];
 	const struct inode_row *want = &inode->row;
 	struct inode_row row;
-	int r = index_get_inode(index, reader, ino, &row);
+	int r = index_get_inode(index, reader, at(model, ino), &row);
+	bool exists = inode->exists && !(model->view && (want->flags & INODE_ORPHAN));
 
 	if (!known(r, reader))
 		return;
-	cr_assert_eq(r, inode->exists ? 0 : -ENOENT, "inode %" PRIu64 ": %d", ino, r);
+	cr_assert_eq(r, exists ? 0 : -ENOENT, "inode %" PRIu64 ": %d", ino, r);
 	if (r < 0)
 		return;
-	cr_assert_eq(row.ino, ino);
+	cr_assert_eq(row.ino, at(model, ino));
 	cr_assert_eq(row.mode, want->mode);
 	cr_assert_eq(row.uid, want->uid);
 	cr_assert_eq(row.gid, want->gid);
@@ -677,9 +727,11 @@ static void compare_inode(const struct model *model, struct index *index,
 	cr_assert(is_same_time(row.ctime, want->ctime));
 	cr_assert(is_same_time(row.btime, want->btime));
 	cr_assert_eq(row.flags, want->flags);
-	cr_assert_eq(row.parent, want->parent);
+	if (!model->view || ino != INO_ROOT)
+		cr_assert_eq(row.parent, at(model, want->parent));
 	cr_assert_eq(row.policy_root, want->policy_root);
-	cr_assert_eq(row.birth, want->birth);
+	if (!model->is_restored)
+		cr_assert_eq(row.birth, want->birth);
 }
 
 static void compare_xattrs(const struct model *model, struct index *index,
@@ -697,7 +749,7 @@ static void compare_xattrs(const struct model *model, struct index *index,
 		snprintf(name, sizeof(name), "user.x%u", x);
 		if (inode->xattrs[x] >= 0)
 			names_len += strlen(name) + 1;
-		r = index_get_xattr(index, reader, ino, bytes_of_str(name), &value);
+		r = index_get_xattr(index, reader, at(model, ino), bytes_of_str(name), &value);
 		if (!known(r, reader))
 			continue;
 		cr_assert_eq(r, inode->xattrs[x] >= 0 ? 0 : -ENODATA);
@@ -706,7 +758,7 @@ static void compare_xattrs(const struct model *model, struct index *index,
 		if (r == 0)
 			cr_assert_str_eq(buf_str(&value), want);
 	}
-	r = index_list_xattrs(index, reader, ino, &names);
+	r = index_list_xattrs(index, reader, at(model, ino), &names);
 	if (known(r, reader)) {
 		cr_assert_eq(r, 0);
 		cr_assert_eq(names.len, names_len, "inode %" PRIu64, ino);
@@ -719,7 +771,7 @@ static void compare_symlink(const struct model *model, struct index *index,
 	const struct model_inode *inode = &model->inodes[ino];
 	AUTO(buf) target = BUF_INIT;
 	char want[32];
-	int r = index_get_symlink(index, reader, ino, &target);
+	int r = index_get_symlink(index, reader, at(model, ino), &target);
 
 	if (!known(r, reader))
 		return;
@@ -737,21 +789,21 @@ static void compare_extents(const struct model *model, struct index *index,
 	uint64_t off = rng_below(rng, 2) ? 0 : rng_below(rng, MODEL_CELLS);
 	uint64_t end = rng_below(rng, 2) ? UINT64_MAX : off + 1 + rng_below(rng, MODEL_CELLS);
 	size_t count_max = rng_below(rng, 2) ? 1000 : 1 + rng_below(rng, 4);
-	uint64_t at = off, bytes = 0, covered = 0;
+	uint64_t from = off, bytes = 0, covered = 0;
 	size_t next = 0;
 	int r = 0;
 
-	while (at < end) {
+	while (from < end) {
 		size_t count_before = extents.count;
-		uint64_t before = at;
+		uint64_t before = from;
 
-		r = index_find_extents(index, reader, ino, at, end - at, count_max, &extents, &at);
+		r = index_find_extents(index, reader, at(model, ino), from, end - from, count_max, &extents, &from);
 		if (!known(r, reader))
 			return;
 		cr_assert_eq(r, 0);
 		cr_assert_leq(extents.count - count_before, count_max);
-		cr_assert_gt(at, before);
-		cr_assert_leq(at, end);
+		cr_assert_gt(from, before);
+		cr_assert_leq(from, end);
 	}
 	for (uint64_t i = off; i < MODEL_CELLS && i < end; i++) {
 		const struct model_cell *cell = &inode->cells[i];
@@ -765,7 +817,7 @@ static void compare_extents(const struct model *model, struct index *index,
 		cr_assert_eq(row != NULL, cell->is_there, "inode %" PRIu64 " at %" PRIu64, ino, i);
 		if (row == NULL)
 			continue;
-		cr_assert_eq(row->ino, ino);
+		cr_assert_eq(row->ino, at(model, ino));
 		cr_assert_geq(row->off, off);
 		cr_assert_leq(row->off + row->len, end);
 		cr_assert_eq(row->chunk_no, cell->chunk_no, "inode %" PRIu64 " at %" PRIu64, ino,
@@ -778,7 +830,7 @@ static void compare_extents(const struct model *model, struct index *index,
 			      extents.rows[i - 1].off + extents.rows[i - 1].len);
 	for (size_t i = 0; i < MODEL_CELLS; i++)
 		bytes += inode->cells[i].is_there;
-	r = index_count_extent_bytes(index, reader, ino, &covered);
+	r = index_count_extent_bytes(index, reader, at(model, ino), &covered);
 	if (known(r, reader))
 		cr_assert_eq(covered, bytes);
 }
@@ -789,7 +841,7 @@ static void compare_directory(const struct model *model, struct index *index,
 	AUTO(dirent_list) names = ROW_LIST_INIT;
 	size_t count_max = 1 + rng_below(rng, 8), count_before;
 	char buf[NAME_LEN_MAX + 1];
-	size_t at = 0;
+	size_t listed = 0;
 	int r;
 
 	for (unsigned n = 0; n < MODEL_NAMES; n++) {
@@ -799,7 +851,7 @@ static void compare_directory(const struct model *model, struct index *index,
 
 		if (rng_below(rng, 3) != 0)
 			continue;
-		r = index_find_dirent(index, reader, ino, name, &row);
+		r = index_find_dirent(index, reader, at(model, ino), name, &row);
 		if (!known(r, reader))
 			continue;
 		cr_assert_eq(r, cookie != 0 ? 0 : -ENOENT, "directory %" PRIu64 " name %u: %d", ino,
@@ -807,15 +859,15 @@ static void compare_directory(const struct model *model, struct index *index,
 		if (r < 0)
 			continue;
 		cr_assert_eq(row.cookie, cookie);
-		cr_assert_eq(row.ino, model->dirents[cookie].row.ino);
+		cr_assert_eq(row.ino, at(model, model->dirents[cookie].row.ino));
 		cr_assert_eq(row.type, model->dirents[cookie].row.type);
 	}
-	r = index_check_empty(index, reader, ino);
+	r = index_check_empty(index, reader, at(model, ino));
 	if (known(r, reader))
 		cr_assert_eq(r, is_empty(model, ino) ? 0 : -ENOTEMPTY);
 	do {
 		count_before = names.count;
-		r = index_list_dirents(index, reader, ino,
+		r = index_list_dirents(index, reader, at(model, ino),
 				       names.count > 0 ? names.rows[names.count - 1].cookie : 0,
 				       count_max, &names);
 		if (!known(r, reader))
@@ -826,13 +878,13 @@ static void compare_directory(const struct model *model, struct index *index,
 	for (uint64_t c = 1; c <= model->highest.cookie; c++) {
 		if (!model->dirents[c].exists || model->dirents[c].row.parent != ino)
 			continue;
-		cr_assert_lt(at, names.count, "directory %" PRIu64 " lacks %" PRIu64, ino, c);
-		cr_assert_eq(names.rows[at].cookie, c);
-		cr_assert_eq(names.rows[at].ino, model->dirents[c].row.ino);
-		cr_assert_str_eq(names.rows[at].name, model->dirents[c].row.name);
-		at++;
+		cr_assert_lt(listed, names.count, "directory %" PRIu64 " lacks %" PRIu64, ino, c);
+		cr_assert_eq(names.rows[listed].cookie, c);
+		cr_assert_eq(names.rows[listed].ino, at(model, model->dirents[c].row.ino));
+		cr_assert_str_eq(names.rows[listed].name, model->dirents[c].row.name);
+		listed++;
 	}
-	cr_assert_eq(at, names.count, "directory %" PRIu64 " has more", ino);
+	cr_assert_eq(listed, names.count, "directory %" PRIu64 " has more", ino);
 }
 
 static void check_chunk(const struct chunk_row *row, const struct chunk_row *want)
@@ -1018,6 +1070,7 @@ static void compare_small(const struct model *model, struct index *index,
 	for (uint64_t s = 1; s < MODEL_SNAPSHOTS; s++)
 		if (model->snapshots[s]) {
 			cr_assert_lt(at, snapshots.count);
+			cr_assert_eq(snapshots.rows[at].name[0] != '\0', model->pasts[s] != NULL);
 			cr_assert_eq(snapshots.rows[at].snapshot_no, s);
 			cr_assert_gt(snapshots.rows[at++].seq, 0);
 		}
@@ -1042,19 +1095,96 @@ static void compare_small(const struct model *model, struct index *index,
 	cr_assert_eq(at, orphan_count);
 }
 
-void model_compare(const struct model *model, struct index *index, struct index_reader *reader)
+static void compare_tree(const struct model *model, struct index *index,
+			 struct index_reader *reader, struct rng *rng)
 {
-	struct rng rng = model->rng; /* comparing does not change what comes next */
-	struct index_highest highest;
-
 	for (uint64_t ino = 1; ino <= model->highest.ino + 1; ino++) {
 		compare_inode(model, index, reader, ino);
 		compare_xattrs(model, index, reader, ino);
 		compare_symlink(model, index, reader, ino);
-		compare_extents(model, index, reader, ino, &rng);
-		if (is_dir(model, ino) || rng_below(&rng, 8) == 0)
-			compare_directory(model, index, reader, ino, &rng);
+		compare_extents(model, index, reader, ino, rng);
+		if (is_dir(model, ino) || rng_below(rng, 8) == 0)
+			compare_directory(model, index, reader, ino, rng);
 	}
+}
+
+/* A file counts in the directory that it says it is in, as long as that one is there. */
+static bool counts_at_root(const struct model *model, uint64_t ino)
+{
+	while (ino != INO_ROOT) {
+		const struct model_inode *inode = &model->inodes[ino];
+
+		if (!inode->exists || (inode->row.flags & INODE_ORPHAN))
+			return false;
+		ino = inode->row.parent;
+	}
+	return true;
+}
+
+static void compare_counters(const struct model *model, struct index *index,
+			     struct index_reader *reader)
+{
+	struct dir_counter below = {0}, want = {0};
+	int r = index_get_dir_counter(index, reader, ino_in_snapshot(model->view, INO_ROOT), &below);
+
+	if (!known(r, reader))
+		return;
+	for (uint64_t ino = INO_ROOT + 1; ino <= model->highest.ino; ino++) {
+		const struct inode_row *row = &model->inodes[ino].row;
+
+		if (!counts_at_root(model, ino))
+			continue;
+		want.files += !S_ISDIR(row->mode);
+		want.directories += S_ISDIR(row->mode);
+		want.bytes += S_ISREG(row->mode) ? row->size : 0;
+	}
+	cr_assert_eq(below.files, want.files);
+	cr_assert_eq(below.directories, want.directories);
+	cr_assert_eq(below.bytes, want.bytes);
+}
+
+/* A model of what the snapshot shows, compared like one of what is now. */
+static void compare_snapshot(const struct model *model, struct index *index,
+			     struct index_reader *reader, uint64_t no, struct rng *rng)
+{
+	const struct model_past *past = model->pasts[no];
+	struct inode_row row;
+	struct model *then;
+
+	if (!past || past->seq > index_applied_seq(index)) {
+		cr_assert_eq(index_get_inode(index, reader, ino_in_snapshot(no, INO_ROOT), &row),
+			     -ESTALE);
+		return;
+	}
+	then = mem_alloc(sizeof(*then));
+	cr_assert_not_null(then);
+	then->view = no;
+	then->is_restored = model->is_restored;
+	then->highest.ino = past->highest_ino;
+	then->highest.cookie = past->highest_cookie;
+	memcpy(then->inodes, past->inodes, sizeof(then->inodes));
+	memcpy(then->dirents, past->dirents, sizeof(then->dirents));
+	compare_tree(then, index, reader, rng);
+	compare_counters(then, index, reader);
+	mem_free(then);
+}
+
+void model_compare_tree(const struct model *model, struct index *index,
+			struct index_reader *reader)
+{
+	struct rng rng = model->rng; /* comparing does not change what comes next */
+
+	compare_tree(model, index, reader, &rng);
+	for (uint64_t no = 1; no <= model->highest.snapshot_no; no++)
+		compare_snapshot(model, index, reader, no, &rng);
+}
+
+void model_compare(const struct model *model, struct index *index, struct index_reader *reader)
+{
+	struct rng rng = model->rng;
+	struct index_highest highest;
+
+	model_compare_tree(model, index, reader);
 	for (uint64_t c = 1; c <= model->highest.chunk_no; c++)
 		compare_chunk(model, index, reader, c);
 	for (uint64_t s = 1; s <= model->highest.shard_no; s++)

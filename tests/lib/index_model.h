@@ -35,15 +35,24 @@ struct model_inode {
 	int target;               /* of a symlink */
 };
 
+struct model_dirent {
+	bool exists;
+	struct dirent_row row;
+};
+
+/* What a snapshot shows. */
+struct model_past {
+	struct model_inode inodes[MODEL_INOS];
+	struct model_dirent dirents[MODEL_DIRENTS];
+	uint64_t highest_ino, highest_cookie, seq;
+};
+
 struct model {
 	struct rng rng;
 	uint64_t seq; /* of the last step */
 	struct index_highest highest;
 	struct model_inode inodes[MODEL_INOS];
-	struct {
-		bool exists;
-		struct dirent_row row;
-	} dirents[MODEL_DIRENTS]; /* at cookie */
+	struct model_dirent dirents[MODEL_DIRENTS]; /* at cookie */
 	struct {
 		bool exists;
 		struct chunk_row row;
@@ -55,14 +64,22 @@ struct model {
 		uint32_t copies[MODEL_PROVIDERS + 1]; /* state; 0: none */
 	} shards[MODEL_SHARDS];
 	bool snapshots[MODEL_SNAPSHOTS];
+	struct model_past *pasts[MODEL_SNAPSHOTS]; /* of those that can be read; owned */
+	uint64_t made_snapshot;	  /* by the step in hand; 0: none */
+	uint64_t view;		  /* the snapshot that this is a model of; 0: of what is now */
+	bool is_restored;	  /* births are rounded up */
 	int policies[MODEL_INOS]; /* version; 0: none */
 	int setting;
 	uint64_t made_directory; /* by the last step; 0: none */
 };
 
 void model_init(struct model *model, uint64_t seed, const struct inode_row *root);
+void model_release(struct model *model);
 /* The next random record, which the model has applied to itself; NULL: it is full. */
 struct record *model_step(struct model *model);
+/* Names, inodes and what belongs to them, now and in each snapshot. */
+void model_compare_tree(const struct model *model, struct index *index,
+			struct index_reader *reader);
 /* Compares every answer of the index; without a reader -EAGAIN is an answer too. */
 void model_compare(const struct model *model, struct index *index, struct index_reader *reader);
 

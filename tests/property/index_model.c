@@ -75,6 +75,7 @@ static void world_release(struct world *world)
 	world_close(world);
 	for (uint64_t i = 0; i < world->record_count; i++)
 		record_free(world->records[i]);
+	model_release(world->model);
 	mem_free(world->model);
 	unlink(world->path);
 	snprintf(log, sizeof(log), "%s-wal", world->path);
@@ -239,6 +240,7 @@ Test(index_model, a_kill_while_applying_leaves_a_prefix_and_replay_completes_it,
 			record_free(model_step(prefix));
 		model_compare(prefix, world->index, world->reader);
 		world_prove(world);
+		model_release(prefix);
 		mem_free(prefix);
 
 		/* The journal is replayed from its beginning; what is applied is skipped. */
@@ -248,6 +250,111 @@ Test(index_model, a_kill_while_applying_leaves_a_prefix_and_replay_completes_it,
 		cr_assert_eq(index_apply(world->index, world->records, world->record_count), 0);
 		model_compare(world->model, world->index, world->reader);
 		world_prove(world);
+		world_release(world);
+		mem_free(world);
+	}
+}
+
+/* ---- restored ---- */
+
+/* A second index, filled with what a first one dumped. */
+struct copy {
+	char path[600];
+	struct index *index;
+	struct index_reader *reader;
+};
+
+static void copy_open(struct copy *copy)
+{
+	struct index_settings settings = {.path = copy->path, .page_cache_bytes = 256 * KIB};
+	AUTO(buf) why = BUF_INIT;
+
+	cr_assert_eq(index_open(&settings, &why, &copy->index), 0, "%s", buf_str(&why));
+	cr_assert_eq(index_reader_open(copy->index, &copy->reader), 0);
+}
+
+static int restore_record(void *ctx, const struct record *record)
+{
+	struct copy *copy = ctx;
+	struct record *one = record_new();
+	int r;
+
+	cr_assert_eq(buf_append(&one->changes, buf_bytes(&record->changes)), 0);
+	one->change_count = record->change_count;
+	r = index_restore(copy->index, record->seq, &one, 1);
+	record_free(one);
+	return r;
+}
+
+static void copy_make(struct copy *copy, struct world *world)
+{
+	struct index_highest highest;
+	uint64_t seq = 0;
+
+	snprintf(copy->path, sizeof(copy->path), "%s.copy", world->path);
+	cr_assert_eq(index_create(copy->path, &root), 0);
+	copy_open(copy);
+	cr_assert_eq(index_dump(world->index, world->reader, restore_record, copy, &seq, &highest),
+		     0);
+	cr_assert_eq(seq, world->applied);
+	cr_assert_eq(index_restore_end(copy->index, &highest), 0);
+}
+
+static void copy_release(struct copy *copy)
+{
+	char log[620];
+
+	index_reader_close(copy->reader);
+	index_close(copy->index);
+	unlink(copy->path);
+	snprintf(log, sizeof(log), "%s-wal", copy->path);
+	unlink(log);
+	snprintf(log, sizeof(log), "%s-shm", copy->path);
+	unlink(log);
+}
+
+static void copy_check(struct copy *copy, struct world *world)
+{
+	uint64_t violations = 1;
+
+	world->model->is_restored = true;
+	model_compare_tree(world->model, copy->index, copy->reader);
+	world->model->is_restored = false;
+	cr_assert_eq(index_prove(copy->index, copy->reader, found, NULL, &violations), 0);
+	cr_assert_eq(violations, 0);
+}
+
+/* Every snapshot is there, and records mean the same to what was restored, references included. */
+Test(index_model, what_is_restored_has_the_snapshots_and_goes_on_as_the_first_one_does, .timeout = 300)
+{
+	struct rng rng = rng_new();
+
+	for (unsigned round = 0; round < 10; round++) {
+		struct world *world = mem_alloc(sizeof(*world));
+		struct copy copy = {0};
+		uint64_t from, rows = 0, copied_rows = 1;
+
+		world_init(world, rng_u64(&rng), 100);
+		for (uint64_t step = 50 + rng_below(&rng, 150); step > 0 && world_step(world); step--)
+			;
+		world_apply(world, world->record_count - world->applied);
+		copy_make(&copy, world);
+		from = world->applied;
+		copy_check(&copy, world);
+		index_reader_close(copy.reader);
+		index_close(copy.index);
+		copy_open(&copy);
+		while (world_step(world))
+			if (rng_below(&rng, 8) == 0)
+				world_apply(world, world->record_count - world->applied);
+		world_apply(world, world->record_count - world->applied);
+		for (uint64_t i = from; i < world->record_count; i++)
+			cr_assert_eq(index_apply(copy.index, &world->records[i], 1), 0);
+		cr_assert_eq(index_count_history(world->index, world->reader, &rows), 0);
+		cr_assert_eq(index_count_history(copy.index, copy.reader, &copied_rows), 0);
+		cr_assert_eq(rows, copied_rows);
+		copy_check(&copy, world);
+		copy_release(&copy);
 		world_release(world);
 		mem_free(world);
 	}

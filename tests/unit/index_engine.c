@@ -160,11 +160,45 @@ Test(index_engine, an_index_of_a_newer_version_is_refused_and_untouched)
 
 	start("newer");
 	close_index();
-	sql("PRAGMA user_version=2");
+	sql("PRAGMA user_version=3");
 	cr_assert_eq(try_open(&why), -EPROTONOSUPPORT);
-	cr_assert(strstr(buf_str(&why), "schema 2") != NULL, "%s", buf_str(&why));
-	sql("PRAGMA user_version=1");
+	cr_assert(strstr(buf_str(&why), "schema 3") != NULL, "%s", buf_str(&why));
+	sql("PRAGMA user_version=2");
 	open_index();
+	close_index();
+}
+
+/* What schema 2 added. */
+#define TO_SCHEMA_1                                                                                \
+	"DROP INDEX snapshot_by_seq; ALTER TABLE snapshot DROP COLUMN files;"                      \
+	"ALTER TABLE snapshot DROP COLUMN directories; ALTER TABLE snapshot DROP COLUMN bytes;"    \
+	"DROP INDEX inode_history_by_death; DROP INDEX dirent_history_by_death;"                   \
+	"DROP INDEX dirent_history_by_name; DROP INDEX xattr_history_by_death;"                    \
+	"DROP INDEX symlink_history_by_death; DROP INDEX extent_history_by_death;"
+
+Test(index_engine, an_index_of_schema_1_is_migrated_and_takes_snapshots)
+{
+	struct snapshot_row snapshot = {.snapshot_no = 1, .name = "s", .root = 1};
+	AUTO(record) first = RECORD_INIT, take = RECORD_INIT, gone = RECORD_INIT;
+	struct dirent_row row;
+
+	start("schema1");
+	put_file(&first, 2, "file", 1, S_IFREG | 0644);
+	apply(&first);
+	close_index();
+	sql(TO_SCHEMA_1 "PRAGMA user_version=1");
+	open_index();
+	record_put_snapshot(&take, &snapshot);
+	apply(&take);
+	record_del_dirent(&gone, 1, 2, bytes_of_str("file"));
+	record_del_inode(&gone, 2);
+	apply(&gone);
+	cr_assert_eq(index_find_dirent(index_, reader, 1, bytes_of_str("file"), &row), -ENOENT);
+	cr_assert_eq(index_find_dirent(index_, reader, ino_in_snapshot(1, 1), bytes_of_str("file"),
+				       &row),
+		     0);
+	cr_assert_eq(row.ino, ino_in_snapshot(1, 2));
+	cr_assert_eq(prove(), 0);
 	close_index();
 }
 
@@ -180,7 +214,7 @@ Test(index_engine, an_index_of_schema_0_is_migrated)
 						      .parent = 1, .policy_root = 1});
 	apply(&record);
 	close_index();
-	sql("DROP TABLE dir_counter; DROP TABLE key_epoch; PRAGMA user_version=0");
+	sql("DROP TABLE dir_counter; DROP TABLE key_epoch;" TO_SCHEMA_1 "PRAGMA user_version=0");
 	open_index();
 	cr_assert_eq(prove(), 0);
 	cr_assert_eq(index_get_dir_counter(index_, reader, 1, &counter), 0);
@@ -435,6 +469,77 @@ Test(index_engine, a_snapshot_keeps_what_it_sees_until_it_goes)
 	apply(&end);
 	cr_assert_eq(index_get_chunk(index_, reader, 1, &chunk), -ENOENT);
 	cr_assert_eq(prove(), 0);
+	close_index();
+}
+
+/* Not a question of time: what is written is one row, and then what later records replace. */
+Test(index_engine, a_snapshot_costs_one_row_and_then_only_what_changes)
+{
+	struct snapshot_row snapshot = {.snapshot_no = 1, .name = "s", .root = 1};
+	AUTO(record) first = RECORD_INIT, take = RECORD_INIT, later = RECORD_INIT,
+		     dying = RECORD_INIT, end = RECORD_INIT;
+	AUTO(old_list) old = ROW_LIST_INIT;
+	struct dir_counter below;
+	uint64_t rows = 1;
+
+	start("cost");
+	for (uint64_t ino = 2; ino <= 5001; ino++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "f%llu", (unsigned long long)ino);
+		put_file(&first, ino, name, 1, S_IFREG | 0644);
+	}
+	apply(&first);
+	record_put_snapshot(&take, &snapshot);
+	cr_assert_eq(take.change_count, 1);
+	apply(&take);
+	cr_assert_eq(index_count_history(index_, reader, &rows), 0);
+	cr_assert_eq(rows, 0);
+	cr_assert_eq(index_get_dir_counter(index_, reader, ino_in_snapshot(1, 1), &below), 0);
+	cr_assert_eq(below.files, 5000);
+	cr_assert_eq(below.bytes, 50000);
+	for (uint64_t ino = 2; ino <= 11; ino++) {
+		struct inode_row row;
+
+		cr_assert_eq(index_get_inode(index_, reader, ino, &row), 0);
+		row.uid = 7;
+		record_put_inode(&later, &row);
+		row.uid = 8; /* twice in a record: the snapshot sees neither */
+		record_put_inode(&later, &row);
+	}
+	put_file(&later, 6000, "new", 1, S_IFREG | 0644);
+	apply(&later);
+	cr_assert_eq(index_count_history(index_, reader, &rows), 0);
+	cr_assert_eq(rows, 10);
+	/* While it has its name nothing of it may go, whatever a record says. */
+	cr_assert_eq(index_list_old(index_, reader, 2, 100, &old), 0);
+	cr_assert_eq(old.count, 10, "what it alone sees");
+	for (size_t i = 0; i < old.count; i++)
+		record_drop_history(&dying, old.rows[i].ino, old.rows[i].at);
+	apply(&dying);
+	cr_assert_eq(index_count_history(index_, reader, &rows), 0);
+	cr_assert_eq(rows, 10);
+	/* Without it goes in steps of any size. */
+	snapshot.name[0] = '\0';
+	snapshot.seq = 2;
+	record_put_snapshot(&end, &snapshot);
+	apply(&end);
+	for (rows = 10; rows > 0; rows--) {
+		AUTO(record) step = RECORD_INIT;
+		uint64_t left = 0;
+
+		old.count = 0;
+		cr_assert_eq(index_list_old(index_, reader, 2, 1, &old), 0);
+		cr_assert_eq(old.count, 1);
+		record_drop_history(&step, old.rows[0].ino, old.rows[0].at);
+		apply(&step);
+		cr_assert_eq(index_count_history(index_, reader, &left), 0);
+		cr_assert_eq(left, rows - 1);
+		cr_assert_eq(prove(), 0);
+	}
+	old.count = 0;
+	cr_assert_eq(index_list_old(index_, reader, 2, 1, &old), 0);
+	cr_assert_eq(old.count, 0);
 	close_index();
 }
 

@@ -31,7 +31,8 @@ static void fill_golden(struct record *record)
 					.vendor = "nas", .region = "here", .role = "primary"};
 	struct policy_row policy = {.root = 7, .text = "copies=3", .version = 1};
 	struct snapshot_row snapshot = {.snapshot_no = 1, .name = "monday", .root = 1, .seq = 500,
-					.created_sec = 1700000000};
+					.created_sec = 1700000000, .files = 3, .directories = 2,
+					.bytes = 1000};
 	struct audit_row audit = {.audit_no = 200, .time = {1700000000, 5},
 				  .body = bytes_of_str("{\"kind\":\"mount\"}")};
 	char long_name[NAME_LEN_MAX];
@@ -66,6 +67,8 @@ static void fill_golden(struct record *record)
 	record_del_snapshot(record, 1);
 	fill_sequence(audit.mac, sizeof(audit.mac), 0x20);
 	record_put_audit(record, &audit);
+	record_drop_history(record, 300, 65536);
+	record_put_version(record, 400, 500);
 }
 
 Test(index_record, the_encoding_is_that_of_the_golden_file)
@@ -79,7 +82,7 @@ Test(index_record, the_encoding_is_that_of_the_golden_file)
 
 	fill_golden(&record);
 	cr_assert_eq(record.error, 0);
-	cr_assert_eq(record.change_count, 25);
+	cr_assert_eq(record.change_count, 27);
 	snprintf(path, sizeof(path), "%s/tests/golden/record-1", top != NULL ? top : ".");
 	if (getenv("SHARDFS_WRITE_GOLDEN") != NULL) {
 		file = fopen(path, "wb");
@@ -120,7 +123,8 @@ Test(index_record, what_was_put_is_what_is_walked)
 	}
 	cr_assert_eq(r, 0);
 	cr_assert_eq(count, record.change_count);
-	cr_assert_eq(types, BIT(CHANGE_SNAPSHOT_DEL + 1) - 2 + BIT(CHANGE_AUDIT_PUT),
+	cr_assert_eq(types, BIT(CHANGE_SNAPSHOT_DEL + 1) - 2 + BIT(CHANGE_AUDIT_PUT) +
+			     BIT(CHANGE_HISTORY_DROP) + BIT(CHANGE_ROW_VERSION),
 		     "a change of each type");
 }
 
@@ -175,6 +179,7 @@ Test(index_record, values_that_no_table_takes_are_refused)
 		{"extent of no bytes", {CHANGE_EXTENT_PUT, 1, 5, 2, 0, 0, 0, 1}, 8},
 		{"range of no bytes", {CHANGE_EXTENT_DEL, 1, 3, 2, 0, 0}, 6},
 		{"unknown state of a copy", {CHANGE_COPY_PUT, 1, 5, 1, 1, 9, 0, 0}, 8},
+		{"death before birth", {CHANGE_ROW_VERSION, 1, 2, 5, 5}, 5},
 		{"bytes behind the payload", {CHANGE_INODE_DEL, 1, 2, 5, 5}, 5},
 		{"not the shortest number", {CHANGE_INODE_DEL, 1, 2, 0x85, 0}, 5},
 	};
@@ -234,4 +239,17 @@ Test(index_record, packed_copies_come_back_whatever_their_times)
 								 : copies.rows[i].state);
 		}
 	}
+}
+
+Test(index_record, nothing_in_a_snapshot_changes)
+{
+	struct inode_row inode = {.ino = ino_in_snapshot(1, 5), .mode = 0100644};
+	AUTO(record) first = RECORD_INIT, second = RECORD_INIT, third = RECORD_INIT;
+
+	record_put_inode(&first, &inode);
+	cr_assert_eq(first.error, -EROFS);
+	record_put_dirent(&second, ino_in_snapshot(1, 1), 9, bytes_of_str("name"), 5, 8);
+	cr_assert_eq(second.error, -EROFS);
+	record_put_dirent(&third, 1, 9, bytes_of_str("name"), ino_in_snapshot(1, 5), 8);
+	cr_assert_eq(third.error, -EROFS);
 }
