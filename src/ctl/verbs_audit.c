@@ -7,12 +7,15 @@
 #include "util/mem.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define LIST_MAX 1000u
+#define PAGE_MAX 500u
 
 struct listing {
 	const char *kind; /* NULL: all */
+	json_int_t since_sec;
 	json_t *entries;
 };
 
@@ -20,9 +23,13 @@ static int list_row(void *ctx, const struct audit_row *row)
 {
 	struct listing *listing = ctx;
 	char time[CLOCK_RFC3339_SIZE];
-	json_t *entry = json_loadb((const char *)row->body.ptr, row->body.len, 0, NULL);
-	const char *kind = json_string_value(json_object_get(entry, "kind"));
+	const char *kind;
+	json_t *entry;
 
+	if (row->time.sec < listing->since_sec)
+		return 0;
+	entry = json_loadb((const char *)row->body.ptr, row->body.len, 0, NULL);
+	kind = json_string_value(json_object_get(entry, "kind"));
 	if (!entry) {
 		entry = json_object();
 		ctl_put(entry, "result", json_string("damaged: see audit verify"));
@@ -41,13 +48,49 @@ static int list_row(void *ctx, const struct audit_row *row)
 static enum ctl_exit verb_audit_list(struct ctl_call *call)
 {
 	struct sequencer *sequencer = call->store->sequencer;
-	struct listing listing = {ctl_text_arg(call, "kind"), json_array()};
+	const json_t *since = json_object_get(call->args, "since");
+	struct listing listing = {.kind = ctl_text_arg(call, "kind"),
+				  .since_sec = since ? json_integer_value(since) : INT64_MIN,
+				  .entries = json_array()};
 	int r = sequencer_wait_applied(sequencer, sequencer_last_seq(sequencer));
 
 	if (r == 0)
 		r = index_list_audit(call->store->index, call->reader, 0, INT64_MAX, list_row,
 				     &listing);
 	ctl_put(call->answer, "entries", listing.entries);
+	if (r < 0)
+		return ctl_fail(call, CTL_UNKNOWN, "audit log: %s", err_sentence(r));
+	return CTL_DONE;
+}
+
+/* As it is stored, so that whoever has the key can prove it elsewhere. */
+static int page_row(void *ctx, const struct audit_row *row)
+{
+	json_t *entries = ctx, *entry = json_object();
+	char hex[2 * sizeof(row->mac) + 1];
+
+	for (size_t i = 0; i < sizeof(row->mac); i++)
+		snprintf(hex + 2 * i, 3, "%02x", row->mac[i]);
+	ctl_put(entry, "number", ctl_number(row->audit_no));
+	ctl_put(entry, "sec", json_integer(row->time.sec));
+	ctl_put(entry, "nsec", json_integer(row->time.nsec));
+	ctl_put(entry, "mac", json_string(hex));
+	ctl_put(entry, "body", json_stringn((const char *)row->body.ptr, row->body.len));
+	return json_array_append_new(entries, entry) == 0 ? 0 : -ENOMEM;
+}
+
+static enum ctl_exit verb_audit_page(struct ctl_call *call)
+{
+	struct sequencer *sequencer = call->store->sequencer;
+	const json_t *after = json_object_get(call->args, "after");
+	json_t *entries = json_array();
+	int r = sequencer_wait_applied(sequencer, sequencer_last_seq(sequencer));
+
+	if (r == 0)
+		r = index_list_audit(call->store->index, call->reader,
+				     (uint64_t)MAX(json_integer_value(after), 0), PAGE_MAX,
+				     page_row, entries);
+	ctl_put(call->answer, "entries", entries);
 	if (r < 0)
 		return ctl_fail(call, CTL_UNKNOWN, "audit log: %s", err_sentence(r));
 	return CTL_DONE;
@@ -72,6 +115,7 @@ static enum ctl_exit verb_audit_verify(struct ctl_call *call)
 
 const struct ctl_verb ctl_verbs_audit[] = {
 	{"audit list", CTL_QUERY, true, verb_audit_list, "who did what"},
+	{"audit page", CTL_QUERY, true, verb_audit_page, "entries as they are stored, in pages"},
 	{"audit verify", CTL_CHECK, true, verb_audit_verify,
 	 "prove that no entry is missing or altered"},
 	{0},

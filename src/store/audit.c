@@ -156,6 +156,11 @@ int audit_put(struct audit *audit, const struct audit_event *event)
 	return r;
 }
 
+int audit_settle(struct audit *audit)
+{
+	return sequencer_wait_synced(audit->sequencer, sequencer_last_seq(audit->sequencer));
+}
+
 /* ---- verifying ---- */
 
 struct verifying {

@@ -35,7 +35,8 @@ struct audit_who {
 struct audit_who audit_who(uint32_t uid, uint32_t gid, uint32_t pid);
 
 struct audit_event {
-	const char *kind;   /* one word: mount, unmount, command, xattr, delete, ... */
+	const char *kind;   /* one word: mount, unmount, unlock, command, xattr, delete, repair,
+			     * writer, fsck, recover */
 	const char *what;   /* verb and object */
 	const char *result; /* "ok", or an error's name; NULL: ok */
 	struct audit_who who;
@@ -56,6 +57,20 @@ void audit_close(struct audit *audit); /* accepts NULL */
  * sequencer_last_seq().  -ENOMEM, or as sequencer_submit: not taken, and counted as lost.
  */
 int audit_put(struct audit *audit, const struct audit_event *event);
+
+/* Returns when everything that was put is durable.  No lock held. */
+int audit_settle(struct audit *audit);
+
+/*
+ * audit_leave - for who has no chain to write to (a failed unlock, fsck, recovery): leaves word in
+ * home/audit-pending, of kind, what, result and who, each cut to 400 bytes; details are not kept.  The
+ * file has a bound; over it they are counted.  Until audit_take_left it is not protected against
+ * whoever may write in home.  -ENOENT: there is no home.
+ * audit_take_left - what was left becomes entries, durable, and then is no more.  A crash in between
+ * takes it once more.
+ */
+int audit_leave(const char *home, const struct audit_event *event);
+int audit_take_left(struct audit *audit, const char *home);
 
 struct audit_verdict {
 	uint64_t entries;

@@ -143,6 +143,8 @@ int fsck_superblocks(struct fsck *fsck, struct buf *why)
 			judge_provider(fsck, i, sb, &revisions[i], &is_reached);
 	mem_free(sb);
 	if (!fsck->keyring) {
+		if (local == -EKEYREJECTED || local == -ENOKEY)
+			store_leave_failed_unlock(fsck->config, local);
 		if (why->len == 0)
 			buf_printf(why, "%s: no superblock opens with these keys, here or at a "
 					"provider: %s", fsck->config->home, err_sentence(r));

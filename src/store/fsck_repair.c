@@ -17,6 +17,7 @@
  */
 #include "store/fsck_private.h"
 
+#include "store/audit.h"
 #include "store/recover.h"
 #include "store/superblock_io.h"
 #include "util/err.h"
@@ -39,13 +40,19 @@ struct mend {
 
 static void __attribute__((format(printf, 2, 3))) did(struct mend *mend, const char *format, ...)
 {
+	struct audit_event event = {.kind = "fsck",
+				    .who = audit_who(getuid(), getgid(), (uint32_t)getpid())};
 	AUTO(buf) text = BUF_INIT;
 	va_list args;
 
 	va_start(args, format);
 	buf_vprintf(&text, format, args);
 	va_end(args);
-	mend->done(mend->ctx, text.len ? buf_str(&text) : "no memory for what was done");
+	event.what = text.len ? buf_str(&text) : NULL;
+	if (!event.what)
+		event.what = "no memory for what was done";
+	mend->done(mend->ctx, event.what);
+	audit_leave(mend->fsck.config->home, &event);
 }
 
 static int write_superblocks(struct mend *mend, struct buf *why)

@@ -9,9 +9,11 @@
  */
 #include "store/recover_private.h"
 
+#include "store/audit.h"
 #include "store/epoch.h"
 #include "store/store_private.h"
 #include "store/superblock_io.h"
+#include "util/clock.h"
 #include "util/err.h"
 #include "util/mem.h"
 
@@ -220,6 +222,23 @@ static int rebuild(struct recovery *recovery, struct recovery_result *result, st
 	return r < 0 ? r : recovery_rebuild_copies(recovery, result);
 }
 
+/* For the audit log, which the next mount goes on with. */
+static void leave_word(struct recovery *recovery, const struct recovery_result *result)
+{
+	struct audit_event event = {.kind = "recover",
+				    .who = audit_who(getuid(), getgid(), (uint32_t)getpid())};
+	struct wall_time made = {.sec = result->made_sec};
+	char time[CLOCK_RFC3339_SIZE];
+	AUTO_STR what = mem_printf("generation %" PRIu64 " of %s, writer epoch %" PRIu32 "%s; %" PRIu64
+				   " shards missing, %" PRIu64 " files not whole",
+				   result->generation, clock_rfc3339(made, time), result->epoch,
+				   recovery->is_aimed ? ", an older state" : "",
+				   result->shards_missing, result->files_damaged);
+
+	event.what = what ? what : "no memory for what was recovered";
+	audit_leave(recovery->config->home, &event);
+}
+
 /* Everything but where the index comes from. */
 static int run(struct recovery *recovery,
 	       int (*make_index)(struct recovery *recovery, struct recovery_result *result,
@@ -251,6 +270,7 @@ static int run(struct recovery *recovery,
 		return r;
 	}
 	remove_fetched(recovery);
+	leave_word(recovery, &found);
 	*result = found;
 	return 0;
 }

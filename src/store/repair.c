@@ -24,6 +24,7 @@
  */
 #include "store/transfer_private.h"
 
+#include "store/audit.h"
 #include "store/pack.h"
 #include "util/clock.h"
 #include "util/err.h"
@@ -32,11 +33,14 @@
 #include "util/mem.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #define REPAIR_PAGE	 256u
 #define DANGERS		 3u
 #define CLASSES		 4u
+#define REPAIRS_TOLD_MAX    50u   /* by name, in one entry of the audit log */
+#define REPAIRS_UNTOLD_MAX  1000u /* until there is one */
 #define FAILED_PAUSE_MIN_MS 10000u
 #define FAILED_PAUSE_MAX_MS (60 * 60 * 1000u)
 
@@ -285,6 +289,42 @@ static int still_wanted(struct transfer *transfer, struct index_reader *reader, 
 	return r < 0 ? r : -ENOENT;
 }
 
+/* ---- for the audit log ---- */
+
+/* One entry for many: a provider that lost everything is thousands of repairs. */
+void repair_tell(struct transfer *transfer)
+{
+	struct repair *repair = &transfer->repair;
+	struct audit_event event = {.kind = "repair", .who = AUDIT_SYSTEM,
+				    .what = "copies were made good"};
+	AUTO_STR details = NULL;
+
+	if (repair->untold > 0 && transfer->settings.audit) {
+		details = mem_printf("{\"count\":%" PRIu64 ",\"first\":[%s]}", repair->untold,
+				     buf_str(&repair->repairs) ? buf_str(&repair->repairs) : "");
+		event.details = details;
+		transfer->settings.audit(transfer->settings.ctx, &event);
+	}
+	repair->untold = 0;
+	buf_clear(&repair->repairs);
+}
+
+static void note_repair(struct transfer *transfer, const struct lane *lane,
+			const struct shard_row *shard, enum copy_finding was)
+{
+	struct repair *repair = &transfer->repair;
+
+	if (repair->untold < REPAIRS_TOLD_MAX)
+		buf_printf(&repair->repairs,
+			   "%s{\"shard\":\"%s\",\"provider\":%" PRIu32 ",\"was\":\"%s\"}",
+			   repair->untold ? "," : "", shard_id_hex(&shard->id).s,
+			   lane->provider.row.provider_no,
+			   was == FINDING_GOOD ? "bad, and good when read again"
+					       : copy_finding_name(was));
+	if (++repair->untold == REPAIRS_UNTOLD_MAX)
+		repair_tell(transfer);
+}
+
 static int repair_copy(struct transfer *transfer, struct keeper_worker *worker, struct lane *lane,
 		       uint64_t shard_no)
 {
@@ -310,6 +350,7 @@ static int repair_copy(struct transfer *transfer, struct keeper_worker *worker, 
 			 shard_id_hex(&shard.id).s, lane->provider.row.name,
 			 copy_finding_name(finding),
 			 finding == FINDING_GOOD ? "read-again" : "rewritten");
+		note_repair(transfer, lane, &shard, finding);
 	} else if (r != -ECANCELED) {
 		log_warn("copy-repair-failed", "shard=%s provider=%s error=%s next=\"tried again\"",
 			 shard_id_hex(&shard.id).s, lane->provider.row.name, err_name(r));
@@ -387,6 +428,7 @@ static void keep_level(struct transfer *transfer, struct index_reader *reader)
 
 static void sweep_done(struct transfer *transfer)
 {
+	repair_tell(transfer);
 	LOCK_SCOPE(&transfer->lock);
 	transfer->sweeps_done = transfer->repair.begun;
 	cond_wake_all(&transfer->changed);

@@ -22,6 +22,7 @@
 #include "store/oplog.h"
 #include "store/transfer.h"
 
+struct audit_event;
 struct scrub;
 
 struct scrub_settings {
@@ -34,6 +35,11 @@ struct scrub_settings {
 	struct transfer *transfer; /* open and not started: the chore is added here */
 	struct oplog *oplog;
 	uint64_t writer_epoch;
+	/* For the audit log (store_audit): index objects that were written again, and orphans, before the
+	 * first one at a provider goes and when they are gone; settle: audit_settle.  May be NULL. */
+	int (*audit)(void *ctx, const struct audit_event *event);
+	int (*settle)(void *ctx);
+	void *ctx;
 };
 /* -ENOMEM, -ENOSPC (the keeper has no room), or what making the directory says. */
 int scrub_new(const struct scrub_settings *settings, struct scrub **out);

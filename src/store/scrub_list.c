@@ -13,6 +13,7 @@
  */
 #include "store/scrub_private.h"
 
+#include "store/audit.h"
 #include "store/oplog_format.h"
 #include "store/pack.h"
 #include "store/superblock_io.h"
@@ -27,6 +28,7 @@
 #include <string.h>
 
 #define FOOTER_BYTES_MAX (16 * MIB)
+#define ORPHANS_TOLD_MAX 50u /* by name, in one entry of the audit log */
 
 int scrub_listing_new(struct scrub *scrub, unsigned provider, struct scrub_listing **out)
 {
@@ -53,6 +55,7 @@ void scrub_listing_free(struct scrub_listing *listing)
 	if (!listing)
 		return;
 	backend_list_release(&listing->page);
+	buf_release(&listing->names);
 	mem_free(listing->seen);
 	mem_free(listing);
 }
@@ -149,8 +152,62 @@ static const char *why_kept(struct scrub_pass *pass, const struct scrub_listing 
 	return NULL;
 }
 
+/* ---- for the audit log ---- */
+
+static int put_event(struct scrub_pass *pass, const char *kind, const char *result,
+		     const char *details, const char *format, const char *provider)
+{
+	const struct scrub_settings *settings = &pass->scrub->settings;
+	struct audit_event event = {.kind = kind, .result = result, .details = details,
+				    .who = AUDIT_SYSTEM};
+	AUTO(buf) what = BUF_INIT;
+
+	if (!settings->audit)
+		return 0;
+	if (buf_printf(&what, "%s provider %s", format, provider) < 0 || !buf_str(&what))
+		return -ENOMEM;
+	event.what = buf_str(&what);
+	return settings->audit(settings->ctx, &event);
+}
+
+/* Durable before the first DELETE: that deleting began here is known, whatever comes. */
+static int announce_deleting(struct scrub_pass *pass, struct scrub_listing *listing)
+{
+	const struct scrub_settings *settings = &pass->scrub->settings;
+	int r;
+
+	if (listing->is_announced)
+		return 0;
+	r = put_event(pass, "delete", "ok", "{\"why\":\"no index knows them\"}",
+		      "orphans are to be deleted at", listing->name);
+	if (r == 0 && settings->settle)
+		r = settings->settle(settings->ctx);
+	listing->is_announced = r == 0;
+	return r;
+}
+
+static void note_deleted(struct scrub_listing *listing, const char *key)
+{
+	if (listing->deleted < ORPHANS_TOLD_MAX)
+		buf_printf(&listing->names, "%s\"%s\"", listing->deleted ? "," : "", key);
+	listing->deleted++;
+}
+
+void scrub_tell_orphans(struct scrub_pass *pass, struct scrub_listing *listing)
+{
+	AUTO_STR details = NULL;
+
+	if (listing->deleted == 0)
+		return;
+	details = mem_printf("{\"count\":%llu,\"first\":[%s]}", (unsigned long long)listing->deleted,
+			     buf_str(&listing->names) ? buf_str(&listing->names) : "");
+	put_event(pass, "delete", "ok", details, "orphans were deleted at", listing->name);
+	listing->deleted = 0;
+	buf_clear(&listing->names);
+}
+
 /* Once more, right before it goes: names are random, so what nobody knows nobody will. */
-static int delete_orphan(struct scrub_pass *pass, const struct scrub_listing *listing,
+static int delete_orphan(struct scrub_pass *pass, struct scrub_listing *listing,
 			 const struct backend_entry *entry, const struct shard_id *id)
 {
 	struct transfer_request request = {.op = BACKEND_DELETE, .key = entry->key};
@@ -161,7 +218,9 @@ static int delete_orphan(struct scrub_pass *pass, const struct scrub_listing *li
 		return -EBUSY;
 	if (r != -ENOENT)
 		return r;
-	r = HOOK("orphan-delete-before");
+	r = announce_deleting(pass, listing);
+	if (r == 0)
+		r = HOOK("orphan-delete-before");
 	if (r == 0)
 		r = transfer_request(pass->scrub->settings.transfer, listing->provider, &request);
 	if (r == 0)
@@ -171,6 +230,7 @@ static int delete_orphan(struct scrub_pass *pass, const struct scrub_listing *li
 			 listing->name, err_name(r));
 		return r;
 	}
+	note_deleted(listing, entry->key);
 	log_info("orphan-deleted", "key=%s provider=%s bytes=%llu why=\"no index knows it\"",
 		 entry->key, listing->name, (unsigned long long)entry->size);
 	return 0;
@@ -433,6 +493,8 @@ static void check_superblock(struct scrub_pass *pass, unsigned provider, const c
 		pass->report->unknown++;
 	if (!was_bad)
 		return;
+	put_event(pass, "repair", r == 0 ? "ok" : err_name(r), NULL,
+		  "the superblock was written again at", name);
 	finding.is_repaired = r == 0;
 	pass->report->index_bad++;
 	pass->report->repaired += r == 0;
@@ -460,5 +522,12 @@ int scrub_index_objects(struct scrub_pass *pass, unsigned provider, bool is_deep
 	pass->report->repaired += check.repaired;
 	pass->report->unrepaired += check.bad - check.repaired;
 	pass->report->unknown += check.unknown;
+	if (check.repaired > 0) {
+		AUTO_STR details = mem_printf("{\"count\":%llu}",
+					      (unsigned long long)check.repaired);
+
+		put_event(pass, "repair", "ok", details, "index objects were written again at",
+			  name);
+	}
 	return r;
 }

@@ -33,6 +33,9 @@ struct scrub_listing {
 	/* orphans and foreign files only: nothing is compared, no copy's state changes */
 	bool is_survey, deletes;
 	char blocked_by[64]; /* deletes: why none may go, or "" */
+	bool is_announced;   /* in the audit log, that some may go */
+	uint64_t deleted;
+	struct buf names; /* of the first of them, members of a JSON array */
 };
 
 struct scrub {
@@ -93,6 +96,8 @@ int scrub_listing_new(struct scrub *scrub, unsigned provider, struct scrub_listi
 void scrub_listing_free(struct scrub_listing *listing); /* accepts NULL */
 /* One page.  1: there is more; 0: done; negative: the provider or the index failed. */
 int scrub_listing_step(struct scrub_pass *pass, struct scrub_listing *listing);
+/* Tells the audit log which orphans went. */
+void scrub_tell_orphans(struct scrub_pass *pass, struct scrub_listing *listing);
 /* Superblock and index objects of one provider. */
 int scrub_index_objects(struct scrub_pass *pass, unsigned provider, bool is_deep);
 

@@ -346,6 +346,7 @@ int scrub_orphans(struct scrub *scrub, struct index_reader *reader, bool deletes
 			listing->deletes = deletes;
 			block(scrub, listing->blocked_by);
 			r = list_provider(&pass, listing);
+			scrub_tell_orphans(&pass, listing);
 		}
 		scrub_listing_free(listing);
 		if (r < 0 && r != -ECANCELED && r != -ENOMEM) {

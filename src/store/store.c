@@ -105,6 +105,16 @@ static int unlock_detached(const struct config *config, struct superblock *sb,
 	return r;
 }
 
+/* No key, so no entry: word of it is left in home, if there is one. */
+void store_leave_failed_unlock(const struct config *config, int error)
+{
+	struct audit_event event = {.kind = "unlock", .result = err_name(error),
+				    .what = "no key slot opens with what was given",
+				    .who = audit_who(getuid(), getgid(), (uint32_t)getpid())};
+
+	audit_leave(config->home, &event);
+}
+
 int store_unlock(const struct config *config, const struct credentials *credentials,
 		 struct superblock *sb, struct keyring **out, struct buf *why)
 {
@@ -120,6 +130,8 @@ int store_unlock(const struct config *config, const struct credentials *credenti
 		return r;
 	r = sb->slot_count > 0 ? keyring_unlock(sb, credentials, out)
 			       : unlock_detached(config, sb, credentials, out, why);
+	if (r == -EKEYREJECTED || r == -ENOKEY)
+		store_leave_failed_unlock(config, r);
 	if (r == 0 || why->len > 0)
 		return r;
 	if (r == -EKEYREJECTED)
@@ -384,6 +396,18 @@ static int cached(void *ctx, const struct shard_row *shard, struct buf *out)
 			    : -ENOENT;
 }
 
+static int audit_of_part(void *ctx, const struct audit_event *event)
+{
+	return store_audit(ctx, event);
+}
+
+static int settle_audit(void *ctx)
+{
+	struct store *store = ctx;
+
+	return audit_settle(store->priv->audit);
+}
+
 static int open_scrub(struct store *store, struct buf *why)
 {
 	AUTO_STR dir = store_path(store->config, STORE_SCRUB_NAME);
@@ -397,6 +421,9 @@ static int open_scrub(struct store *store, struct buf *why)
 		.transfer = store->transfer,
 		.oplog = store->priv->oplog,
 		.writer_epoch = store->priv->writer_epoch,
+		.audit = audit_of_part,
+		.settle = settle_audit,
+		.ctx = store,
 	};
 	int r = dir ? scrub_new(&settings, &store->priv->scrub) : -ENOMEM;
 
@@ -420,6 +447,7 @@ static int open_transfer(struct store *store, struct buf *why)
 		.cached = cached,
 		.superblock = keys_sealed,
 		.superblock_newer = keys_found_newer,
+		.audit = audit_of_part,
 		.ctx = store,
 	};
 
@@ -527,7 +555,13 @@ static int recover_and_start(struct store *store, struct buf *why)
 	if (r < 0)
 		return r;
 	r = reclaim_start(store->index, store->sequencer, store->inodes, &store->priv->reclaim);
-	return r < 0 ? r : epoch_start(store->priv->epoch);
+	if (r < 0)
+		return r;
+	r = audit_take_left(store->priv->audit, store->config->home);
+	if (r < 0)
+		log_warn("audit-pending-kept", "home=" LOG_Q " error=%s next=\"the next mount\"",
+			 store->config->home, err_name(r));
+	return epoch_start(store->priv->epoch);
 }
 
 static int load_settings(struct store *store)

@@ -74,6 +74,9 @@ int store_make_path(const char *path, struct buf *why);
 int store_unlock(const struct config *config, const struct credentials *credentials,
 		 struct superblock *sb, struct keyring **out, struct buf *why);
 
+/* Word of a failed unlock, for the audit log. */
+void store_leave_failed_unlock(const struct config *config, int error);
+
 /* home/name in fresh memory; NULL: no memory. */
 char *store_path(const struct config *config, const char *name);
 

@@ -463,6 +463,7 @@ void transfer_stop(struct transfer *transfer)
 	drain(transfer);
 	transfer->is_stopping = true;
 	keeper_stop(transfer->keeper);
+	repair_tell(transfer);
 	lock_take(&transfer->lock);
 	transfer->is_ending = true;
 	cond_wake_all(&transfer->changed);
@@ -507,6 +508,7 @@ void transfer_close(struct transfer *transfer)
 	}
 	keeper_free(transfer->keeper);
 	copy_list_release(&transfer->repair.page);
+	buf_release(&transfer->repair.repairs);
 	aead_ctx_free(transfer->aead);
 	cond_release(&transfer->changed);
 	lock_release(&transfer->lock);

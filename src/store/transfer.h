@@ -18,6 +18,7 @@
 #include "store/trusted_clock.h"
 #include "util/waiter.h"
 
+struct audit_event;
 struct transfer;
 
 struct transfer_settings {
@@ -37,6 +38,9 @@ struct transfer_settings {
 	 * newer and was checked.  NULL: that of home; newer ones are left alone. */
 	int (*superblock)(void *ctx, uint64_t *revision, struct buf *out);
 	int (*superblock_newer)(void *ctx, const struct superblock *theirs);
+	/* What was repaired, for the audit log (store_audit); at the end of each sweep, and after each
+	 * thousand of a long one.  May be NULL. */
+	int (*audit)(void *ctx, const struct audit_event *event);
 	void *ctx;
 };
 

@@ -154,6 +154,8 @@ struct repair {
 	uint64_t begun;	 /* number of this sweep */
 	struct repair_failure failures[REPAIR_FAILURES_MAX];
 	unsigned failure_next;
+	uint64_t untold;   /* repairs that the audit log does not have yet */
+	struct buf repairs; /* the first of them, members of a JSON array */
 };
 
 struct transfer {
@@ -255,6 +257,8 @@ int transfer_authenticate(struct transfer *transfer, struct aead_ctx *aead,
 int lane_request(struct lane *lane, struct transfer_request *request);
 
 /* repair.c, superblock_heal.c: chores of the keeper */
+/* The audit log gets what it does not have; transfer_stop calls it when repair has ended. */
+void repair_tell(struct transfer *transfer);
 int repair_run(void *ctx, struct keeper_worker *worker);
 int source_run(void *ctx, struct keeper_worker *worker);
 int superblock_run(void *ctx, struct keeper_worker *worker);

@@ -18,7 +18,12 @@ bin_mkfs_shardfs_SOURCES = src/tools/mkfs_shardfs.c
 bin_mkfs_shardfs_LDADD = $(TOOLS_LIBS)
 
 bin_PROGRAMS += bin/shardctl
-bin_shardctl_SOURCES = src/tools/shardctl.c src/tools/shardctl_key.c src/tools/shardctl_key.h
+bin_shardctl_SOURCES = \
+	src/tools/shardctl.c \
+	src/tools/shardctl_audit.c \
+	src/tools/shardctl_audit.h \
+	src/tools/shardctl_key.c \
+	src/tools/shardctl_key.h
 bin_shardctl_LDADD = $(TOOLS_LIBS)
 
 sbin_PROGRAMS += bin/fsck.shardfs

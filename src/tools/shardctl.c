@@ -5,6 +5,7 @@
  */
 #include "ctl/ctl_client.h"
 #include "tools/report.h"
+#include "tools/shardctl_audit.h"
 #include "tools/shardctl_key.h"
 #include "util/clock.h"
 #include "util/err.h"
@@ -28,7 +29,7 @@ struct options {
 	uint64_t timeout_ms; /* 0: none */
 	bool is_json, is_dry_run;
 	bool is_deep, is_cheap, with_orphans;
-	const char *provider, *kind;
+	const char *provider;
 };
 
 struct command {
@@ -220,14 +221,6 @@ static void report_all(FILE *out, const json_t *answer)
 	json_decref(copy);
 }
 
-static void report_audit(FILE *out, const json_t *answer)
-{
-	static const char *const keys[] = {"number", "time", "kind", "uid", "pid", "exe", "what",
-					   "result"};
-
-	report_list(out, json_object_get(answer, "entries"), keys, ARRAY_COUNT(keys));
-}
-
 static void report_nothing(FILE *out, const json_t *answer)
 {
 	(void)out;
@@ -271,14 +264,6 @@ static void fill_scrub(json_t *request, char **args, unsigned count, const struc
 		json_object_set_new(request, "provider", json_string(options->provider));
 }
 
-static void fill_audit(json_t *request, char **args, unsigned count, const struct options *options)
-{
-	(void)args;
-	(void)count;
-	if (options->kind)
-		json_object_set_new(request, "kind", json_string(options->kind));
-}
-
 static const struct command commands[] = {
 	{{"status"}, "", 0, 0, false, "protection of everything, providers, space", "status", NULL,
 	 report_status, false},
@@ -304,10 +289,6 @@ static const struct command commands[] = {
 	 "compare what providers hold with the index", "scrub", fill_scrub, report_scrub, true},
 	{{"scrub", "status"}, "", 0, 0, false, "how much was read back, and when", "scrub status",
 	 NULL, report_all, false},
-	{{"audit", "list"}, "[--kind K]", 0, 0, false, "who did what, the newest 1000", "audit list",
-	 fill_audit, report_audit, false},
-	{{"audit", "verify"}, "", 0, 0, false, "prove that no entry is missing or altered",
-	 "audit verify", NULL, report_all, true},
 	{{"counters"}, "", 0, 0, false, "counters and times since the mount", "counters", NULL,
 	 report_all, false},
 };
@@ -327,6 +308,7 @@ static void print_help(void)
 			   c->words[1] ? c->words[1] : "", c->args);
 		printf("  %-40s %s\n", buf_str(&line), c->help);
 	}
+	shardctl_audit_help();
 	shardctl_key_help();
 	puts("\nOptions:\n"
 	     "  -m, --mount DIR      the mount to talk to\n"
@@ -337,7 +319,6 @@ static void print_help(void)
 	     "      --orphans        cleanup run: objects that nobody knows, too\n"
 	     "      --deep           scrub: read every copy back and authenticate it\n"
 	     "      --cheap          scrub: compare names and sizes alone (the default)\n"
-	     "      --kind K         audit list: entries of that kind alone\n"
 	     "      --provider NAME  scrub: that provider alone\n"
 	     "  -h, --help           this text\n"
 	     "  -V, --version        version\n"
@@ -373,7 +354,6 @@ static int parse_options(int argc, char **argv, struct options *options)
 		{"dry-run", no_argument, NULL, 'd'},
 		{"orphans", no_argument, NULL, 'O'}, {"deep", no_argument, NULL, 'D'},
 		{"cheap", no_argument, NULL, 'C'}, {"provider", required_argument, NULL, 'P'},
-		{"kind", required_argument, NULL, 'K'},
 		{"help", no_argument, NULL, 'h'},	 {"version", no_argument, NULL, 'V'},
 		{0},
 	};
@@ -415,9 +395,6 @@ static int parse_options(int argc, char **argv, struct options *options)
 			break;
 		case 'P':
 			options->provider = optarg;
-			break;
-		case 'K':
-			options->kind = optarg;
 			break;
 		case 'h':
 			print_help();
@@ -548,6 +525,8 @@ int main(int argc, char **argv)
 
 	if (shardctl_key_is_meant(argc, argv))
 		return shardctl_key_main(argc, argv);
+	if (shardctl_audit_is_meant(argc, argv))
+		return shardctl_audit_main(argc, argv);
 	r = parse_options(argc, argv, &options);
 
 	if (r > 0)

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/shardctl_audit.h"
+
+#include "ctl/ctl_client.h"
+#include "tools/report.h"
+#include "util/clock.h"
+#include "util/err.h"
+#include "util/mem.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum audit_exit { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOWN = 3, EXIT_DENIED = 7 };
+
+struct audit_options {
+	const char *mount, *kind;
+	int64_t since_sec;
+	bool is_json, has_since;
+};
+
+struct audit_command {
+	const char *word, *args, *help;
+	unsigned arg_count;
+	int (*run)(const struct audit_options *options, char **args);
+};
+
+static volatile sig_atomic_t is_interrupted;
+
+/* ---- asking ---- */
+
+static bool on_progress(void *ctx, const json_t *state)
+{
+	(void)ctx;
+	if (is_interrupted)
+		return false;
+	if (state && json_object_get(state, "note"))
+		report_progress(stderr, 0, json_string_value(json_object_get(state, "note")));
+	return true;
+}
+
+static int exit_of_errno(int r)
+{
+	if (r == -EPERM || r == -EACCES)
+		return EXIT_DENIED;
+	return r == -EINVAL || r == -ENOTTY ? EXIT_USAGE : EXIT_UNKNOWN;
+}
+
+static json_t *request_of(const char *verb)
+{
+	json_t *request = json_object();
+
+	json_object_set_new(request, "verb", json_string(verb));
+	return request;
+}
+
+/* Takes the request.  The exit status of the verb with *answer (json_decref), or *answer NULL. */
+static int ask(const struct audit_options *options, json_t *request, json_t **answer)
+{
+	AUTO(buf) why = BUF_INIT;
+	AUTO_FD fd = -1;
+	uint32_t code = EXIT_UNKNOWN;
+	int r = ctl_client_open(NULL, options->mount, &fd, &why);
+
+	*answer = NULL;
+	if (r == 0)
+		r = ctl_client_run(fd, request, on_progress, NULL, answer, &code);
+	report_progress_end(stderr);
+	json_decref(request);
+	if (r < 0) {
+		fprintf(stderr, "shardctl: %s\n",
+			why.len		 ? buf_str(&why)
+			: r == -ENOTTY ? "the mount is not a shardfs" : err_sentence(r));
+		return exit_of_errno(r);
+	}
+	if (options->is_json && json_string_value(json_object_get(*answer, "error")))
+		report_json(stdout, *answer);
+	if (json_is_false(json_object_get(*answer, "ok")))
+		fprintf(stderr, "shardctl: %s\n",
+			json_string_value(json_object_get(*answer, "error")));
+	return (int)code;
+}
+
+/* ---- list ---- */
+
+static void print_value(const json_t *value)
+{
+	if (json_is_string(value))
+		printf("%s ", json_string_value(value));
+	else if (json_is_integer(value))
+		printf("%" JSON_INTEGER_FORMAT " ", json_integer_value(value));
+}
+
+static void print_entry(const json_t *entry)
+{
+	static const char *const keys[] = {"number", "time", "kind", "uid", "exe", "what"};
+
+	for (size_t i = 0; i < ARRAY_COUNT(keys); i++)
+		print_value(json_object_get(entry, keys[i]));
+	printf("%s\n", json_string_value(json_object_get(entry, "result")));
+}
+
+static int run_list(const struct audit_options *options, char **args)
+{
+	json_t *request = request_of("audit list"), *answer, *entry;
+	size_t i;
+	int r;
+
+	(void)args;
+	if (options->kind)
+		json_object_set_new(request, "kind", json_string(options->kind));
+	if (options->has_since)
+		json_object_set_new(request, "since", json_integer(options->since_sec));
+	r = ask(options, request, &answer);
+	if (r == EXIT_DONE && options->is_json)
+		report_json(stdout, answer);
+	else if (r == EXIT_DONE)
+		json_array_foreach(json_object_get(answer, "entries"), i, entry)
+			print_entry(entry);
+	json_decref(answer);
+	return r;
+}
+
+/* ---- verify ---- */
+
+static int run_verify(const struct audit_options *options, char **args)
+{
+	json_t *answer;
+	int r = ask(options, request_of("audit verify"), &answer);
+
+	(void)args;
+	if (r == EXIT_DONE && options->is_json)
+		report_json(stdout, answer);
+	else if (r == EXIT_DONE)
+		printf("%" JSON_INTEGER_FORMAT " entries, none is missing or altered\n",
+		       json_integer_value(json_object_get(answer, "entries")));
+	json_decref(answer);
+	return r;
+}
+
+/* ---- export ---- */
+
+static int write_page(FILE *file, const json_t *entries, uint64_t *after)
+{
+	json_t *entry;
+	size_t i;
+
+	json_array_foreach(entries, i, entry) {
+		char *text = json_dumps(entry, JSON_COMPACT);
+		int n = text ? fprintf(file, "%s\n", text) : -1;
+
+		ctl_free_text(text);
+		if (n < 0)
+			return -EIO;
+		*after = (uint64_t)json_integer_value(json_object_get(entry, "number"));
+	}
+	return 0;
+}
+
+/* Page by page; *count: entries. */
+static int export_to(const struct audit_options *options, FILE *file, uint64_t *count)
+{
+	uint64_t after = 0;
+	size_t got;
+
+	do {
+		json_t *request = request_of("audit page"), *answer;
+		int r;
+
+		json_object_set_new(request, "after", json_integer((json_int_t)after));
+		r = ask(options, request, &answer);
+		got = json_array_size(json_object_get(answer, "entries"));
+		if (r == EXIT_DONE && write_page(file, json_object_get(answer, "entries"), &after) < 0) {
+			fprintf(stderr, "shardctl: the file cannot be written: %s\n",
+				err_sentence(errno));
+			r = EXIT_FAILED;
+		}
+		json_decref(answer);
+		if (r != EXIT_DONE)
+			return r;
+		*count += got;
+	} while (got > 0);
+	return EXIT_DONE;
+}
+
+/* A file gets its name when all of it is there. */
+static int run_export(const struct audit_options *options, char **args)
+{
+	bool is_stdout = strcmp(args[0], "-") == 0;
+	AUTO_STR temporary = mem_printf("%s.new", args[0]);
+	FILE *file = is_stdout ? stdout : temporary ? fopen(temporary, "we") : NULL;
+	uint64_t count = 0;
+	int r;
+
+	if (!file) {
+		fprintf(stderr, "shardctl: %s: %s\n", args[0], err_sentence(errno));
+		return EXIT_FAILED;
+	}
+	r = export_to(options, file, &count);
+	if (is_stdout)
+		return r;
+	if (fflush(file) != 0 || fsync(fileno(file)) < 0)
+		r = r == EXIT_DONE ? EXIT_FAILED : r;
+	fclose(file);
+	if (r == EXIT_DONE && rename(temporary, args[0]) < 0)
+		r = EXIT_FAILED;
+	if (r != EXIT_DONE) {
+		unlink(temporary);
+		fprintf(stderr, "shardctl: %s: not written\n", args[0]);
+	} else if (!options->is_json) {
+		printf("%" PRIu64 " entries\n", count);
+	}
+	return r;
+}
+
+/* ---- the command line ---- */
+
+static const struct audit_command commands[] = {
+	{"list", "[--kind K] [--since TIME]", "who did what, the newest 1000", 0, run_list},
+	{"verify", "", "prove that no entry is missing or altered", 0, run_verify},
+	{"export", "FILE", "all of it as JSON lines, with what proves it", 1, run_export},
+};
+
+void shardctl_audit_help(void)
+{
+	for (size_t i = 0; i < ARRAY_COUNT(commands); i++) {
+		AUTO(buf) line = BUF_INIT;
+
+		buf_printf(&line, "audit %s %s", commands[i].word, commands[i].args);
+		printf("  %-40s %s\n", buf_str(&line), commands[i].help);
+	}
+}
+
+static void print_help(void)
+{
+	puts("Usage: shardctl [--mount DIR] [--json] audit COMMAND [ARGUMENT]\n"
+	     "Who did what to a mounted shardfs.\n\nCommands:");
+	shardctl_audit_help();
+	puts("\nOptions:\n"
+	     "  -m, --mount DIR   the mount to talk to\n"
+	     "  -j, --json        one JSON object on standard output\n"
+	     "      --kind K      list: entries of that kind alone\n"
+	     "      --since TIME  list: from then on; 2026-11-01T12:00:00Z, \"2026-11-01 12:00\"\n"
+	     "                    or \"2h ago\"\n"
+	     "  -h, --help        this text\n"
+	     "\nExit status: as for shardctl.");
+}
+
+/* 0 to go on, else 1 + exit status. */
+static int parse(int argc, char **argv, struct audit_options *o)
+{
+	static const struct option longs[] = {
+		{"mount", required_argument, NULL, 'm'}, {"json", no_argument, NULL, 'j'},
+		{"kind", required_argument, NULL, 'K'},	 {"since", required_argument, NULL, 'S'},
+		{"help", no_argument, NULL, 'h'},	 {0},
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "m:jh", longs, NULL)) >= 0) {
+		switch (c) {
+		case 'm':
+			o->mount = optarg;
+			break;
+		case 'j':
+			o->is_json = true;
+			break;
+		case 'K':
+			o->kind = optarg;
+			break;
+		case 'S':
+			o->has_since = true;
+			if (clock_parse(optarg, clock_wall().sec, &o->since_sec) == 0)
+				break;
+			fprintf(stderr, "shardctl: --since: %s: no time; like 2026-11-01T12:00:00Z, "
+				"\"2026-11-01 12:00\" or \"2h ago\"\n", optarg);
+			return 1 + EXIT_USAGE;
+		case 'h':
+			print_help();
+			return 1 + EXIT_DONE;
+		default:
+			fputs("Try 'shardctl audit --help'.\n", stderr);
+			return 1 + EXIT_USAGE;
+		}
+	}
+	return 0;
+}
+
+bool shardctl_audit_is_meant(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "-m") == 0 || strcmp(argv[i], "--mount") == 0)
+			i++;
+		else if (argv[i][0] != '-')
+			return strcmp(argv[i], "audit") == 0;
+	}
+	return false;
+}
+
+static void on_interrupt(int signal_number)
+{
+	(void)signal_number;
+	is_interrupted = 1;
+}
+
+int shardctl_audit_main(int argc, char **argv)
+{
+	struct audit_options options = {0};
+	const struct audit_command *command = NULL;
+	unsigned count;
+	int r = parse(argc, argv, &options);
+
+	if (r > 0)
+		return r - 1;
+	count = (unsigned)(argc - optind) - 1; /* "audit" */
+	for (size_t i = 0; count > 0 && i < ARRAY_COUNT(commands); i++)
+		if (strcmp(commands[i].word, argv[optind + 1]) == 0)
+			command = &commands[i];
+	if (!command) {
+		fprintf(stderr, "shardctl: audit: %s\nTry 'shardctl audit --help'.\n",
+			count ? "unknown command" : "a command is needed");
+		return EXIT_USAGE;
+	}
+	if (count - 1 != command->arg_count) {
+		fprintf(stderr, "shardctl: usage: shardctl audit %s %s\n", command->word,
+			command->args);
+		return EXIT_USAGE;
+	}
+	signal(SIGINT, on_interrupt);
+	r = command->run(&options, argv + optind + 2);
+	return fflush(stdout) == 0 ? r : EXIT_FAILED;
+}
