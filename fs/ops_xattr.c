@@ -8,8 +8,10 @@
 #include "store/vxattr.h"
 #include "util/err.h"
 #include "util/log.h"
+#include "util/map.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 
 /* Size asked for 0: only the length is wanted. */
 static int reply_value(struct op *op, const struct buf *value)
@@ -111,6 +113,19 @@ static void write_back(struct op *op)
 			 (unsigned long long)op->inode->row.ino, -r);
 }
 
+/*
+ * Of a tree that one process locks, the first lock is in the audit log and stands for the others:
+ * a million entries would tell no more.  What is refused is always there.
+ */
+static bool is_known_locker(struct op *op)
+{
+	uint64_t locker = map_hash_u64(((uint64_t)op->pid << 32) | op->uid);
+
+	for (size_t i = 0; i < op->value.len; i++)
+		locker = map_hash_u64(locker ^ op->value.ptr[i]);
+	return atomic_exchange(&op->session->locker, locker) == locker;
+}
+
 static int set_virtual(struct op *op, struct index_reader *reader)
 {
 	AUTO(buf) why = BUF_INIT;
@@ -130,7 +145,8 @@ static int set_virtual(struct op *op, struct index_reader *reader)
 		       &why);
 	if (r == -EBUSY)
 		return op_push_first(op, op->inode);
-	audit_virtual(op, r);
+	if (r < 0 || !is_lock(op) || op->value.len == 0 || !is_known_locker(op))
+		audit_virtual(op, r);
 	if (r == 0 && is_lock(op)) /* so that the kernel asks before the next write(2): ops_attr.c */
 		fuse_lowlevel_notify_inval_inode(op->session->se, op->inode->row.ino, -1, 0);
 	if (r < 0 && why.len > 0)

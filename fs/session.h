@@ -54,6 +54,7 @@ struct session {
 	/* Granted by the kernel; set at INIT. */
 	bool is_setxattr_ext, has_killpriv, kernel_owns_times;
 	_Atomic bool is_stopping, is_unmounted;
+	_Atomic uint64_t locker; /* ops_xattr.c: whose locks are in the audit log already */
 	_Atomic uint64_t ops; /* begun and not ended */
 	_Atomic uint32_t loops_running;
 	_Atomic uint32_t loops_waiting; /* for disks and providers: always fewer than there are */

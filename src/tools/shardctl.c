@@ -7,6 +7,7 @@
 #include "tools/report.h"
 #include "tools/shardctl_audit.h"
 #include "tools/shardctl_key.h"
+#include "tools/shardctl_lock.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/mem.h"
@@ -30,6 +31,8 @@ struct options {
 	bool is_json, is_dry_run;
 	bool is_deep, is_cheap, with_orphans;
 	const char *provider;
+	const char *until;
+	bool is_recursive;
 };
 
 struct command {
@@ -38,7 +41,7 @@ struct command {
 	unsigned args_min, args_max;
 	bool takes_path;   /* the first argument is the object */
 	const char *help;
-	const char *verb;  /* of the control channel */
+	const char *verb;  /* of the control channel; NULL: lock, which needs none */
 	void (*fill)(json_t *request, char **args, unsigned count, const struct options *options);
 	void (*report)(FILE *out, const json_t *answer);
 	bool shows_progress;
@@ -281,6 +284,8 @@ static const struct command commands[] = {
 	 "policy set", fill_policy_set, report_all, false},
 	{{"policy", "unset"}, "PATH", 1, 1, true, "remove the policy of a directory", "policy set",
 	 fill_policy_set, report_all, false},
+	{{"lock"}, "[--until DATE [-R]] PATH", 1, 1, true,
+	 "let nobody change PATH before that date", NULL, NULL, NULL, true},
 	{{"config", "show"}, "", 0, 0, false, "settings in force", "config show", NULL, report_all,
 	 false},
 	{{"cleanup", "run"}, "[--dry-run] [--orphans]", 0, 0, false,
@@ -320,6 +325,8 @@ static void print_help(void)
 	     "      --deep           scrub: read every copy back and authenticate it\n"
 	     "      --cheap          scrub: compare names and sizes alone (the default)\n"
 	     "      --provider NAME  scrub: that provider alone\n"
+	     "  -u, --until DATE     lock: 2030-01-31, or RFC 3339; without it the lock is told\n"
+	     "  -R, --recursive      lock: everything below, too\n"
 	     "  -h, --help           this text\n"
 	     "  -V, --version        version\n"
 	     "\nExit status: 0 done or healthy; 1 data lost or the action failed; 2 usage;\n"
@@ -354,12 +361,13 @@ static int parse_options(int argc, char **argv, struct options *options)
 		{"dry-run", no_argument, NULL, 'd'},
 		{"orphans", no_argument, NULL, 'O'}, {"deep", no_argument, NULL, 'D'},
 		{"cheap", no_argument, NULL, 'C'}, {"provider", required_argument, NULL, 'P'},
+		{"until", required_argument, NULL, 'u'}, {"recursive", no_argument, NULL, 'R'},
 		{"help", no_argument, NULL, 'h'},	 {"version", no_argument, NULL, 'V'},
 		{0},
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "m:jn:t:dhV", longs, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "m:jn:t:du:RhV", longs, NULL)) >= 0) {
 		switch (c) {
 		case 'm':
 			options->mount = optarg;
@@ -395,6 +403,12 @@ static int parse_options(int argc, char **argv, struct options *options)
 			break;
 		case 'P':
 			options->provider = optarg;
+			break;
+		case 'u':
+			options->until = optarg;
+			break;
+		case 'R':
+			options->is_recursive = true;
 			break;
 		case 'h':
 			print_help();
@@ -546,6 +560,18 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	signal(SIGINT, on_interrupt);
-	r = run_command(command, argv + optind + used, count, &options);
+	if (!command->verb) {
+		struct lock_wish wish = {
+			.path = argv[optind + (int)used],
+			.until = options.until,
+			.is_recursive = options.is_recursive,
+			.is_json = options.is_json,
+			.is_interrupted = &is_interrupted,
+		};
+
+		r = shardctl_lock(&wish);
+	} else {
+		r = run_command(command, argv + optind + used, count, &options);
+	}
 	return fflush(stdout) == 0 ? r : EXIT_FAILED;
 }

@@ -88,6 +88,44 @@ is_locked "$MNT/moved/dir/file"
 shardctl policy set "$MNT/dir" 2 # where the bytes lie, not what they are
 shardctl policy unset "$MNT/dir"
 
+step 'a whole tree'
+mkdir -p "$MNT/tree/sub/deep"
+for i in 1 2 3 4 5; do
+	echo "$i" | tee "$MNT/tree/$i" >"$MNT/tree/sub/deep/$i"
+done
+ln -s 1 "$MNT/tree/link"
+ln "$MNT/tree/1" "$MNT/tree/sub/one"
+[ "$(shardctl lock "$MNT/tree")" = 'no lock' ]
+rc=0
+shardctl lock --until tomorrow "$MNT/tree" 2>/dev/null || rc=$?
+[ "$rc" -eq 2 ]
+rc=0
+shardctl lock --until 2001-01-01 -R "$MNT/tree" >/dev/null 2>&1 || rc=$?
+[ "$rc" -eq 2 ]
+lock "$MNT/tree/2" 2102-01-01 # for longer: left as it is
+audited=$(shardctl --mount "$MNT" audit list --kind xattr | wc -l)
+shardctl --json lock --until 2101-01-01 -R "$MNT/tree" >"$TMPDIR/answer"
+# three directories, ten files but one, one of them seen again by its other name
+grep -qF '"locked":12,"already":2,"others":1,"failed":0' "$TMPDIR/answer" ||
+	die "$(cat "$TMPDIR/answer")"
+[ "$(shardctl --mount "$MNT" audit list --kind xattr | wc -l)" -eq $((audited + 1)) ]
+[ "$(shardctl lock "$MNT/tree/2")" = 2102-01-01T00:00:00Z ]
+is_locked "$MNT/tree/sub/deep/5"
+must_fail rm "$MNT/tree/link" 2>/dev/null
+must_fail rm -rf "$MNT/tree" 2>/dev/null
+[ "$(find "$MNT/tree" | wc -l)" -eq 15 ]
+echo late >"$MNT/tree/late"
+shardctl --json lock --until 2101-01-01 -R "$MNT/tree" >"$TMPDIR/answer"
+grep -qF '"locked":1,"already":14,' "$TMPDIR/answer" || die "$(cat "$TMPDIR/answer")"
+mkdir "$MNT/flat" "$MNT/flat/below"
+shardctl lock --until 2101-01-01 "$MNT/flat" >/dev/null
+is_locked "$MNT/flat"
+must_fail lock_of "$MNT/flat/below"
+rc=0
+setpriv --reuid 1000 --regid 1000 --clear-groups shardctl lock --until 2101-01-01 \
+	"$MNT/flat/below" >/dev/null 2>&1 || rc=$?
+[ "$rc" -ne 0 ]
+
 step 'after a kill, a remount, and from one provider alone'
 shardctl sync "$MNT"
 fs_kill

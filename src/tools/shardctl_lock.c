@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Locks are set through setxattr(2), not by a job of the daemon: the kernel
+ * then holds the inode's lock, so that no write(2) comes between the writing
+ * back of its pages and the lock.  A directory is locked before its entries, so
+ * that none of them can be taken away while the walk is under way.
+ *
+ * Each step is complete by itself: an interrupted walk is gone on with by
+ * running it again, which passes over what is locked for as long or longer.
+ */
+#include "tools/shardctl_lock.h"
+
+#include "ctl/ctl_client.h"
+#include "store/vxattr.h"
+#include "tools/report.h"
+#include "util/clock.h"
+#include "util/err.h"
+#include "util/file.h"
+
+#include <errno.h>
+#include <fts.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#define FAILURES_TOLD_MAX 20u
+#define PROGRESS_EVERY	  64u
+
+enum { LOCK_DONE = 0, LOCK_FAILED = 1, LOCK_USAGE = 2, LOCK_UNKNOWN = 3, LOCK_PARTIAL = 6,
+       LOCK_DENIED = 7 };
+
+struct walk {
+	const struct lock_wish *wish;
+	int64_t until_sec;
+	char until[CLOCK_RFC3339_SIZE];
+	uint64_t locked, already, others, failed;
+	int error; /* the last one */
+};
+
+/* 0, or negative: it has no lock, or cannot be asked. */
+static int lock_of(const char *path, int64_t *until_sec, char text[CLOCK_RFC3339_SIZE])
+{
+	ssize_t len = lgetxattr(path, VXATTR_PREFIX VXATTR_LOCK, text, CLOCK_RFC3339_SIZE - 1);
+
+	if (len < 0)
+		return -errno;
+	text[len] = '\0';
+	return clock_parse_utc(bytes_of_str(text), until_sec);
+}
+
+static const char *sentence_of(int error)
+{
+	if (error == -EINVAL)
+		return "the date is not in the future, by the clocks that count";
+	if (error == -EPERM)
+		return "not allowed: root or the owner of the mount may lock";
+	if (error == -EOPNOTSUPP)
+		return "not on a mounted shardfs";
+	return err_sentence(error);
+}
+
+static void note_failure(struct walk *walk, const char *path, int error)
+{
+	walk->error = error;
+	if (walk->failed++ < FAILURES_TOLD_MAX)
+		fprintf(stderr, "shardctl: %s: %s\n", path, sentence_of(error));
+	else if (walk->failed == FAILURES_TOLD_MAX + 1)
+		fprintf(stderr, "shardctl: further failures are counted only\n");
+}
+
+static void lock_one(struct walk *walk, const char *path)
+{
+	char text[CLOCK_RFC3339_SIZE];
+	int64_t until_sec;
+
+	if (lock_of(path, &until_sec, text) == 0 && until_sec >= walk->until_sec)
+		walk->already++;
+	else if (lsetxattr(path, VXATTR_PREFIX VXATTR_LOCK, walk->until, strlen(walk->until), 0) == 0)
+		walk->locked++;
+	else
+		note_failure(walk, path, -errno);
+}
+
+static void show_progress(const struct walk *walk, const char *path)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text), "%llu locked, %llu were  %.80s",
+		 (unsigned long long)walk->locked, (unsigned long long)walk->already, path);
+	report_progress(stderr, 0, text);
+}
+
+static int walk_tree(struct walk *walk)
+{
+	char *paths[] = {(char *)(uintptr_t)walk->wish->path, NULL};
+	FTS *fts = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
+	uint64_t seen = 0;
+	FTSENT *entry;
+
+	if (!fts)
+		return -errno;
+	errno = 0;
+	while (!*walk->wish->is_interrupted && (entry = fts_read(fts))) {
+		switch (entry->fts_info) {
+		case FTS_D:
+		case FTS_F:
+			lock_one(walk, entry->fts_accpath);
+			if (!walk->wish->is_recursive)
+				fts_set(fts, entry, FTS_SKIP);
+			break;
+		case FTS_DNR:
+		case FTS_ERR:
+		case FTS_NS:
+			note_failure(walk, entry->fts_path, -entry->fts_errno);
+			break;
+		case FTS_DP:
+			break;
+		default:
+			walk->others++; /* their directory's lock keeps their names */
+		}
+		if (seen++ % PROGRESS_EVERY == 0)
+			show_progress(walk, entry->fts_path);
+		errno = 0;
+	}
+	if (!*walk->wish->is_interrupted && errno)
+		note_failure(walk, walk->wish->path, -errno);
+	fts_close(fts);
+	report_progress_end(stderr);
+	return 0;
+}
+
+/* What is told as locked is durable. */
+static int sync_locks(const char *path)
+{
+	AUTO(buf) why = BUF_INIT;
+	AUTO_FD fd = -1;
+	json_t *request, *answer = NULL;
+	uint32_t code = 0;
+	int r = ctl_client_open(path, NULL, &fd, &why);
+
+	if (r < 0)
+		return r;
+	request = json_pack("{s:s}", "verb", "sync");
+	r = ctl_client_run(fd, request, NULL, NULL, &answer, &code);
+	json_decref(request);
+	json_decref(answer);
+	return r == 0 && code != 0 ? -EIO : r;
+}
+
+static int exit_of(const struct walk *walk)
+{
+	if (*walk->wish->is_interrupted)
+		return LOCK_PARTIAL;
+	if (walk->failed == 0)
+		return LOCK_DONE;
+	if (walk->locked + walk->already > 0)
+		return LOCK_PARTIAL;
+	if (walk->error == -EPERM || walk->error == -EACCES)
+		return LOCK_DENIED;
+	return walk->error == -EINVAL || walk->error == -ENOENT || walk->error == -EOPNOTSUPP
+		       ? LOCK_USAGE
+		       : LOCK_FAILED;
+}
+
+static void report(const struct walk *walk, int code)
+{
+	static const struct report_field fields[] = {
+		{"until", "locked until", REPORT_TEXT},
+		{"locked", "locked now", REPORT_COUNT},
+		{"already", "were, for as long or longer", REPORT_COUNT},
+		{"others", "of other types, not locked", REPORT_COUNT},
+		{"failed", "failed", REPORT_COUNT},
+		{0},
+	};
+	json_t *answer = json_pack("{s:b, s:s, s:I, s:I, s:I, s:I}", "ok", code == LOCK_DONE, "until",
+				   walk->until, "locked", (json_int_t)walk->locked, "already",
+				   (json_int_t)walk->already, "others", (json_int_t)walk->others,
+				   "failed", (json_int_t)walk->failed);
+
+	if (walk->wish->is_json)
+		report_json(stdout, answer);
+	else
+		report_fields(stdout, answer, fields);
+	json_decref(answer);
+}
+
+static int tell_lock(const struct lock_wish *wish)
+{
+	char text[CLOCK_RFC3339_SIZE];
+	int64_t until_sec;
+	int r = lock_of(wish->path, &until_sec, text);
+	json_t *answer;
+
+	if (r < 0 && r != -ENODATA) {
+		fprintf(stderr, "shardctl: %s: %s\n", wish->path, sentence_of(r));
+		return r == -EPERM || r == -EACCES ? LOCK_DENIED
+		       : r == -EOPNOTSUPP || r == -ENOENT ? LOCK_USAGE
+							  : LOCK_UNKNOWN;
+	}
+	answer = json_pack("{s:b, s:s?}", "ok", true, "until", r == 0 ? text : NULL);
+	if (wish->is_json)
+		report_json(stdout, answer);
+	else
+		puts(r == 0 ? text : "no lock");
+	json_decref(answer);
+	return LOCK_DONE;
+}
+
+int shardctl_lock(const struct lock_wish *wish)
+{
+	struct walk walk = {.wish = wish};
+	int code, r;
+
+	if (!wish->until)
+		return tell_lock(wish);
+	if (clock_parse_utc(bytes_of_str(wish->until), &walk.until_sec) < 0) {
+		fprintf(stderr, "shardctl: --until: %s: write 2030-01-31 or 2030-01-31T12:00:00Z\n",
+			wish->until);
+		return LOCK_USAGE;
+	}
+	clock_rfc3339((struct wall_time){.sec = walk.until_sec}, walk.until);
+	r = walk_tree(&walk);
+	if (r < 0)
+		note_failure(&walk, wish->path, r);
+	code = exit_of(&walk);
+	if (walk.locked > 0) {
+		r = sync_locks(wish->path);
+		if (r < 0) {
+			fprintf(stderr, "shardctl: %s: locked, but not synced: %s\n", wish->path,
+				err_sentence(r));
+			code = LOCK_FAILED;
+		}
+	}
+	report(&walk, code);
+	if (code == LOCK_PARTIAL)
+		fprintf(stderr, "shardctl: %s: not all of it is locked: run it again to go on\n",
+			wish->path);
+	return code;
+}
