@@ -96,6 +96,51 @@ static enum ctl_exit verb_audit_page(struct ctl_call *call)
 	return CTL_DONE;
 }
 
+struct comparing {
+	json_t *providers;
+	struct buf bad; /* what is wrong with the first that is not ours */
+	uint64_t head_no;
+};
+
+static void compare_provider(void *ctx, const struct audit_compared *compared)
+{
+	struct comparing *comparing = ctx;
+	json_t *one = json_object();
+
+	ctl_put(one, "entries", ctl_number(compared->entries));
+	ctl_put(one, "state", json_string(audit_state_name(compared->state)));
+	if (compared->cause[0])
+		ctl_put(one, "cause", json_string(compared->cause));
+	ctl_put(comparing->providers, compared->provider, one);
+	if (comparing->bad.len > 0)
+		return;
+	if (compared->state == AUDIT_AHEAD)
+		buf_printf(&comparing->bad,
+			   "audit log: provider %s has entries up to %llu, the newest here is %llu: "
+			   "what is here was set back", compared->provider,
+			   (unsigned long long)compared->entries,
+			   (unsigned long long)comparing->head_no);
+	else if (compared->state == AUDIT_OTHER)
+		buf_printf(&comparing->bad,
+			   "audit log: entry %llu at provider %s is another one here: what is here was "
+			   "set back, or another machine has gone on", (unsigned long long)compared->entries,
+			   compared->provider);
+}
+
+/* The chain here is sound: does it end where the providers say? */
+static enum ctl_exit compare_ends(struct ctl_call *call, uint64_t head_no)
+{
+	struct comparing comparing = {.providers = json_object(), .head_no = head_no};
+	AUTO(buf) bad = BUF_INIT;
+	int r = store_audit_compare(call->store, call->reader, compare_provider, &comparing);
+
+	buf_swap(&bad, &comparing.bad);
+	ctl_put(call->answer, "providers", comparing.providers);
+	if (r < 0)
+		return ctl_fail(call, CTL_UNKNOWN, "audit log: %s", err_sentence(r));
+	return bad.len > 0 ? ctl_fail(call, CTL_FINDING, "%s", buf_str(&bad)) : CTL_DONE;
+}
+
 static enum ctl_exit verb_audit_verify(struct ctl_call *call)
 {
 	struct audit_verdict verdict;
@@ -110,7 +155,7 @@ static enum ctl_exit verb_audit_verify(struct ctl_call *call)
 	if (verdict.bad_no)
 		return ctl_fail(call, CTL_FINDING, "audit log: entry %llu %s",
 				(unsigned long long)verdict.bad_no, verdict.why);
-	return CTL_DONE;
+	return compare_ends(call, verdict.entries);
 }
 
 const struct ctl_verb ctl_verbs_audit[] = {

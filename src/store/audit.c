@@ -21,6 +21,7 @@
 struct audit {
 	struct index *index;
 	struct sequencer *sequencer;
+	struct keyring *keyring;
 	struct mac_ctx *check_mac; /* verify_lock */
 	struct lock verify_lock;   /* LOCK_CTL */
 	struct lock lock;	   /* LOCK_AUDIT: guards all below */
@@ -222,6 +223,18 @@ int audit_verify(struct audit *audit, struct index_reader *reader, struct audit_
 	return r;
 }
 
+int audit_compare(struct audit *audit, struct transfer *transfer, struct index_reader *reader,
+		  void (*visit)(void *ctx, const struct audit_compared *compared), void *ctx)
+{
+	struct audit_place place = {.transfer = transfer, .index = audit->index,
+				    .keyring = audit->keyring};
+
+	lock_take(&audit->lock);
+	place.head_no = audit->last_no;
+	lock_drop(&audit->lock);
+	return audit_compare_at(&place, reader, visit, ctx);
+}
+
 /* ---- life ---- */
 
 static int load_head(struct audit *audit)
@@ -247,6 +260,7 @@ int audit_open(struct index *index, struct sequencer *sequencer, struct keyring 
 		return -ENOMEM;
 	audit->index = index;
 	audit->sequencer = sequencer;
+	audit->keyring = keyring;
 	lock_init(&audit->lock, LOCK_AUDIT);
 	lock_init(&audit->verify_lock, LOCK_CTL);
 	r = keyring_derive_mac(keyring, 0, KEY_AUDIT, bytes_of(NULL, 0), &key);

@@ -81,8 +81,43 @@ struct audit_verdict {
 /*
  * audit_verify - walks all entries and compares with the head of the chain that this mount holds
  * in memory.  Waits until the index has them.  0 with a verdict, or the errors of the index.
- * What was cut off the end while the file system was not mounted is not noticed by this.
+ * What was cut off the end while the file system was not mounted is not noticed by this, but by
+ * audit_compare.
  */
 int audit_verify(struct audit *audit, struct index_reader *reader, struct audit_verdict *out);
+
+/* The end of the log at a provider, beside the one here. */
+enum audit_state {
+	AUDIT_SAME,
+	AUDIT_BEHIND,	 /* the beginning of ours: the rest was not sent yet, or it shows an older state */
+	AUDIT_AHEAD,	 /* it has entries that are not here: what is here was set back */
+	AUDIT_OTHER,	 /* its newest entry is another one here: two logs went on from one */
+	AUDIT_UNREACHED,
+};
+const char *audit_state_name(enum audit_state state);
+struct audit_compared {
+	const char *provider;
+	enum audit_state state;
+	uint64_t entries; /* number of its newest; 0: none */
+	char cause[96];	  /* of AUDIT_UNREACHED, or "" */
+};
+/*
+ * audit_compare - with each provider that is present: reads the newest segments there.  visit for
+ * each provider; compared is borrowed.  Call it when the index has every entry (audit_verify).
+ * 0; -ENOMEM; the errors of the index.
+ */
+struct transfer;
+int audit_compare(struct audit *audit, struct transfer *transfer, struct index_reader *reader,
+		  void (*visit)(void *ctx, const struct audit_compared *compared), void *ctx);
+
+/* audit_compare.c for audit.c: the same against an end that is given. */
+struct audit_place {
+	struct transfer *transfer;
+	struct index *index;
+	struct keyring *keyring;
+	uint64_t head_no; /* of the newest entry here */
+};
+int audit_compare_at(const struct audit_place *place, struct index_reader *reader,
+		     void (*visit)(void *ctx, const struct audit_compared *compared), void *ctx);
 
 #endif

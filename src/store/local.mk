@@ -9,6 +9,7 @@ lib_store_a_SOURCES = \
 	src/store/applier.c \
 	src/store/audit.c \
 	src/store/audit.h \
+	src/store/audit_compare.c \
 	src/store/audit_left.c \
 	src/store/cache.c \
 	src/store/cache.h \

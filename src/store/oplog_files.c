@@ -106,6 +106,24 @@ int oplog_files_roots(const struct oplog_files *files, struct oplog_files *out)
 	return 0;
 }
 
+const struct oplog_file *oplog_files_next(const struct oplog_files *sorted, uint32_t epoch,
+					  uint32_t epoch_max, uint64_t after)
+{
+	const struct oplog_file *best = NULL;
+
+	/* sorted by name, so by (epoch, first) */
+	for (size_t i = 0; i < sorted->count; i++) {
+		const struct oplog_name *name = &sorted->files[i].name;
+
+		if (name->kind != OPLOG_SEGMENT || name->first != after + 1 ||
+		    name->epoch < epoch || name->epoch > epoch_max)
+			continue;
+		if (!best || name->epoch > best->name.epoch || name->last > best->name.last)
+			best = &sorted->files[i];
+	}
+	return best;
+}
+
 int oplog_dir_list(const char *dir, struct oplog_files *out)
 {
 	struct dirent *entry;

@@ -33,6 +33,14 @@ const struct oplog_file *oplog_files_find(const struct oplog_files *sorted,
 /* The roots, newest first by (epoch, txn), appended to out. */
 int oplog_files_roots(const struct oplog_files *files, struct oplog_files *out);
 
+/*
+ * The chain is followed from a snapshot by numbers: the segment that goes on behind record `after`
+ * is the one whose first is after + 1, of the highest writer epoch from epoch to epoch_max; NULL:
+ * none.  That it names the hash of the one before is for who opens it.
+ */
+const struct oplog_file *oplog_files_next(const struct oplog_files *sorted, uint32_t epoch,
+					  uint32_t epoch_max, uint64_t after);
+
 /* Everything in dir that has one of our names. */
 int oplog_dir_list(const char *dir, struct oplog_files *out);
 /* Temporary name, fsync, rename; the directory is synced if asked. */

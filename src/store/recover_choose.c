@@ -73,8 +73,8 @@ static int add_chain(struct recovery *recovery, const struct oplog_name *root, u
 	uint64_t at = root->first;
 	int r = 0;
 
-	while (r == 0 && (segment = recovery_next_segment(&recovery->all, epoch, epoch_max,
-							  at)) != NULL) {
+	while (r == 0 && (segment = oplog_files_next(&recovery->all, epoch, epoch_max, at)) !=
+				 NULL) {
 		if (segment->name.last > root->last && !has_name(out, &segment->name))
 			r = oplog_files_add(out, segment);
 		at = segment->name.last;

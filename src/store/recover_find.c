@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What is where: LIST of index/ at every provider, and how far the chains reach that lie there.
- *
- * The chain is followed from a snapshot by numbers: behind n comes the segment whose first is n + 1,
- * of the highest writer epoch that is not below the last one's; that it names the hash of the one
- * before is checked when it is opened.
- */
+/* What is where: LIST of index/ at every provider, and how far the chains reach that lie there. */
 #include "store/recover_private.h"
 
 #include "store/superblock_io.h"
@@ -13,23 +7,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-
-const struct oplog_file *recovery_next_segment(const struct oplog_files *files, uint32_t epoch,
-					       uint32_t epoch_max, uint64_t after)
-{
-	const struct oplog_file *best = NULL;
-
-	/* sorted by name, so by (epoch, first) */
-	for (size_t i = 0; i < files->count; i++) {
-		const struct oplog_name *name = &files->files[i].name;
-
-		if (name->kind == OPLOG_SEGMENT && name->first == after + 1 &&
-		    name->epoch >= epoch && name->epoch <= epoch_max && (!best || name->epoch > best->name.epoch ||
-					     name->last > best->name.last))
-			best = &files->files[i];
-	}
-	return best;
-}
 
 /* Up to where a root and the segments behind it reach; *epoch: of the last of them. */
 uint64_t recovery_chain_end(const struct oplog_files *files, const struct oplog_name *root,
@@ -39,7 +16,7 @@ uint64_t recovery_chain_end(const struct oplog_files *files, const struct oplog_
 	uint64_t end = root->first;
 
 	*epoch = root->epoch;
-	while ((segment = recovery_next_segment(files, *epoch, UINT32_MAX, end)) != NULL) {
+	while ((segment = oplog_files_next(files, *epoch, UINT32_MAX, end)) != NULL) {
 		end = segment->name.last;
 		*epoch = segment->name.epoch;
 	}

@@ -151,8 +151,8 @@ static int apply_chain(struct recovery *recovery, const struct oplog_name *name,
 	result->epoch = name->epoch;
 	result->made_sec = root->made_sec;
 	result->generation = root->txn;
-	while (r == 0 && (segment = recovery_next_segment(&recovery->all, result->epoch, epoch_max,
-							  at)) != NULL &&
+	while (r == 0 && (segment = oplog_files_next(&recovery->all, result->epoch, epoch_max,
+						     at)) != NULL &&
 	       segment->name.last <= upto) {
 		struct oplog_segment_head head;
 		struct digest hash;

@@ -46,12 +46,6 @@ void recovery_progress(struct recovery *recovery, const char *what, uint64_t don
 /* recover_find.c */
 int recovery_look_at(struct recovery *recovery, const struct config_provider *provider,
 		     struct buf *why);
-/*
- * The segment that goes on behind record `after`, of writer epoch `epoch` or a later one, but none
- * above epoch_max; NULL.
- */
-const struct oplog_file *recovery_next_segment(const struct oplog_files *files, uint32_t epoch,
-					       uint32_t epoch_max, uint64_t after);
 /* Up to where a root and the segments behind it reach; *epoch: of the last of them. */
 uint64_t recovery_chain_end(const struct oplog_files *files, const struct oplog_name *root,
 			    uint32_t *epoch);

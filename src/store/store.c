@@ -664,6 +664,12 @@ int store_audit_verify(struct store *store, struct index_reader *reader,
 	return audit_verify(store->priv->audit, reader, out);
 }
 
+int store_audit_compare(struct store *store, struct index_reader *reader,
+			void (*visit)(void *ctx, const struct audit_compared *compared), void *ctx)
+{
+	return audit_compare(store->priv->audit, store->transfer, reader, visit, ctx);
+}
+
 int store_open(struct config *config, uint64_t lock_wait_ms, bool takes_over, struct buf *why,
 	       struct store **out)
 {

@@ -113,11 +113,13 @@ bool store_push(struct store *store, uint64_t seq);
  * store_audit - appends an entry to the audit log (audit_put); for every part that does what somebody
  * may ask about later.  Any thread, never waits.  Who must not go on without it waits until the
  * journal is synced, and does not go on when this failed.  In fsck nothing is written: 0.
- * store_audit_verify: audit_verify.
+ * store_audit_verify, store_audit_compare: audit_verify, audit_compare.
  */
 int store_audit(struct store *store, const struct audit_event *event);
 int store_audit_verify(struct store *store, struct index_reader *reader,
 		       struct audit_verdict *out);
+int store_audit_compare(struct store *store, struct index_reader *reader,
+			void (*visit)(void *ctx, const struct audit_compared *compared), void *ctx);
 
 /*
  * store_now_sec - the time that locks are judged by, in seconds since 1970: that of the providers'

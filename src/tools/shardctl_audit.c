@@ -128,6 +128,13 @@ static int run_list(const struct audit_options *options, char **args)
 
 /* ---- verify ---- */
 
+static const struct report_field provider_columns[] = {
+	{"entries", "ENTRIES", REPORT_COUNT},
+	{"state", "STATE", REPORT_TEXT},
+	{"cause", "CAUSE", REPORT_TEXT},
+	{0},
+};
+
 static int run_verify(const struct audit_options *options, char **args)
 {
 	json_t *answer;
@@ -139,6 +146,9 @@ static int run_verify(const struct audit_options *options, char **args)
 	else if (r == EXIT_DONE)
 		printf("%" JSON_INTEGER_FORMAT " entries, none is missing or altered\n",
 		       json_integer_value(json_object_get(answer, "entries")));
+	if (answer && !options->is_json)
+		report_table(stdout, json_object_get(answer, "providers"), "PROVIDER",
+			     provider_columns);
 	json_decref(answer);
 	return r;
 }
@@ -222,7 +232,7 @@ static int run_export(const struct audit_options *options, char **args)
 
 static const struct audit_command commands[] = {
 	{"list", "[--kind K] [--since TIME]", "who did what, the newest 1000", 0, run_list},
-	{"verify", "", "prove that no entry is missing or altered", 0, run_verify},
+	{"verify", "", "prove it, and compare its end with the providers", 0, run_verify},
 	{"export", "FILE", "all of it as JSON lines, with what proves it", 1, run_export},
 };
 
