@@ -117,16 +117,24 @@ int op_set_name2(struct op *op, const char *name)
 	return set_name(op->name2_store, &op->name2, name);
 }
 
+/* An inode of a snapshot that was deleted is of no use any more. */
+static int check_held(struct op *op, uint64_t ino)
+{
+	return ino_snapshot_no(ino) == 0 || ino_is_holder(ino)
+		       ? 0
+		       : index_check_snapshot(op->session->store->index, ino);
+}
+
 int op_hold(struct op *op, fuse_ino_t ino)
 {
 	op->inode = inode_find(op->session->store->inodes, ino);
-	return op->inode ? 0 : -ESTALE;
+	return op->inode ? check_held(op, ino) : -ESTALE;
 }
 
 int op_hold2(struct op *op, fuse_ino_t ino)
 {
 	op->inode2 = inode_find(op->session->store->inodes, ino);
-	return op->inode2 ? 0 : -ESTALE;
+	return op->inode2 ? check_held(op, ino) : -ESTALE;
 }
 
 void op_end(struct op *op)

@@ -74,7 +74,7 @@ int op_set_name(struct op *op, const char *name);
 int op_set_name2(struct op *op, const char *name);
 /*
  * op_hold - finds the inode that the kernel names and keeps a reference in op->inode (op->inode2).
- * -ESTALE: it is not known; only a broken peer asks so.
+ * -ESTALE: it is of a snapshot that was deleted, or not known; only a broken peer asks so.
  */
 int op_hold(struct op *op, fuse_ino_t ino);
 int op_hold2(struct op *op, fuse_ino_t ino);

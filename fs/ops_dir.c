@@ -62,7 +62,8 @@ static int run_lookup(struct op *op, struct index_reader *reader)
 		r = names_lookup(store, reader, op->inode, op->name, &inode);
 	if (reader)
 		index_reader_let_go(reader);
-	if (r == -ENOENT) {
+	/* A snapshot of that name may come to be behind the kernel's back. */
+	if (r == -ENOENT && !(op->inode && ino_is_holder(op->inode->row.ino))) {
 		reply_entry_negative(op);
 		return OP_DONE;
 	}
@@ -343,7 +344,7 @@ static void add_entry(struct listing *list, const char *name, struct inode *inod
 			entry.generation = 1;
 			entry.attr_timeout =
 				reply_attr_timeout(fuse_req_userdata(list->req), inode);
-			entry.entry_timeout = SESSION_TIMEOUT_S;
+			entry.entry_timeout = reply_entry_timeout(inode);
 		}
 		need = fuse_add_direntry_plus(list->req, at, room, name, &entry, (off_t)off);
 	} else {
@@ -422,8 +423,7 @@ static int fill_listing(struct op *op, struct index_reader *reader, struct listi
 	while (r == 0 && !list->is_full) {
 		AUTO(dirent_list) rows = ROW_LIST_INIT;
 
-		r = index_list_dirents(store->index, reader, op->inode->row.ino, off - OFF_DOTS,
-				       LIST_BATCH, &rows);
+		r = names_list(store, reader, op->inode, off - OFF_DOTS, LIST_BATCH, &rows);
 		for (size_t i = 0; r == 0 && i < rows.count && !list->is_full; i++) {
 			r = add_row(op, reader, list, &rows.rows[i]);
 			off = rows.rows[i].cookie + OFF_DOTS;

@@ -56,10 +56,25 @@ double reply_attr_timeout(struct session *session, struct inode *inode)
 {
 	bool has_writers;
 
+	if (ino_is_holder(inode->row.ino))
+		return 0; /* snapshots come and go behind the kernel's back */
 	lock_take(&inode->lock);
 	has_writers = inode->row.flags & INODE_LOCKED && inode->write_open_count > 0;
 	lock_drop(&inode->lock);
 	return has_writers && names_is_locked(session->store, inode) ? 0 : SESSION_TIMEOUT_S;
+}
+
+double reply_entry_timeout(struct inode *inode)
+{
+	uint64_t ino = inode->row.ino;
+	bool is_snapshot;
+
+	if (ino_snapshot_no(ino) == 0 || ino_is_holder(ino))
+		return SESSION_TIMEOUT_S;
+	lock_take(&inode->lock);
+	is_snapshot = ino_is_holder(inode->row.parent);
+	lock_drop(&inode->lock);
+	return is_snapshot ? 0 : SESSION_TIMEOUT_S;
 }
 
 static void fill_entry(struct session *session, struct fuse_entry_param *entry, struct inode *inode,
@@ -70,7 +85,7 @@ static void fill_entry(struct session *session, struct fuse_entry_param *entry, 
 		.generation = 1,
 		.attr = *st,
 		.attr_timeout = reply_attr_timeout(session, inode),
-		.entry_timeout = SESSION_TIMEOUT_S,
+		.entry_timeout = reply_entry_timeout(inode),
 	};
 }
 

@@ -19,6 +19,8 @@ void reply_entry_negative(struct op *op);
 void reply_attr(struct op *op, const struct stat *st);
 /* For how long the kernel may hold attributes: 0 for a locked file that is open for writing. */
 double reply_attr_timeout(struct session *session, struct inode *inode);
+/* How long the kernel may keep a name that leads to the inode. */
+double reply_entry_timeout(struct inode *inode);
 /* op->handle passes to the kernel. */
 void reply_open(struct op *op, bool is_direct);
 /* Inode's reference and op->handle pass to the kernel. */

@@ -440,6 +440,14 @@ static unsigned choose_loops(void)
 	return cpus < 2 ? 3 : cpus > 8 ? 9 : (unsigned)cpus + 1;
 }
 
+/* Of the store: bytes and attributes that the kernel keeps are of no use any more. */
+static void invalidate_inode(void *ctx, uint64_t ino)
+{
+	const struct session *session = ctx;
+
+	fuse_lowlevel_notify_inval_inode(session->se, ino, 0, 0);
+}
+
 static int prepare(struct session *session, struct fuse_args *args, struct buf *why)
 {
 	int r = names_load(session->store, NULL, INO_ROOT, &session->root);
@@ -466,6 +474,8 @@ static int prepare(struct session *session, struct fuse_args *args, struct buf *
 	if (r == 0)
 		r = pool_start(session, session->settings.data_readers, "reader-data",
 			       &session->data);
+	session->store->invalidate = invalidate_inode;
+	session->store->invalidate_ctx = session;
 	if (r == 0)
 		r = ctl_open(session->store, session->root->row.uid, &session->ctl);
 	if (r < 0)
@@ -625,6 +635,7 @@ void session_close(struct session *session)
 		return;
 	stop_loops(session);
 	ctl_close(session->ctl);
+	session->store->invalidate = NULL;
 	pool_stop(session->meta);
 	pool_stop(session->data);
 	if (session->se) {

@@ -8,7 +8,7 @@
 
 /* The tables of verbs; each ends with a NULL name. */
 extern const struct ctl_verb ctl_verbs_base[], ctl_verbs_audit[], ctl_verbs_key[],
-	ctl_verbs_scrub[];
+	ctl_verbs_scrub[], ctl_verbs_snapshot[];
 
 static inline json_t *ctl_number(uint64_t v)
 {
@@ -19,6 +19,9 @@ static inline void ctl_put(json_t *object, const char *key, json_t *value)
 {
 	json_object_set_new(object, key, value);
 }
+
+/* Everything of the inode of the call (or, for a directory, everything) is durable here. */
+int ctl_sync(struct ctl_call *call);
 
 /* Of the request; NULL: not given, or no text. */
 static inline const char *ctl_text_arg(struct ctl_call *call, const char *key)

@@ -67,8 +67,7 @@ static int pending_wait(struct pending *pending)
 	return pending->error;
 }
 
-/* Everything of the inode (or, for a directory, everything) is durable here. */
-static int sync_object(struct ctl_call *call)
+int ctl_sync(struct ctl_call *call)
 {
 	struct pending pending;
 
@@ -391,7 +390,7 @@ static enum ctl_exit verb_status(struct ctl_call *call)
 
 static enum ctl_exit verb_sync(struct ctl_call *call)
 {
-	int r = sync_object(call);
+	int r = ctl_sync(call);
 
 	store_push(call->store, sequencer_last_seq(call->store->sequencer));
 	return r < 0 ? ctl_fail(call, CTL_FAILED, "sync: %s", err_sentence(r)) : CTL_DONE;
@@ -413,7 +412,7 @@ static enum ctl_exit verb_wait(struct ctl_call *call)
 	struct store_protection protection;
 	char why[240];
 	uint64_t seq = 0; /* of the oplog, once the copies are there */
-	int r = sync_object(call);
+	int r = ctl_sync(call);
 
 	if (r < 0)
 		return ctl_fail(call, CTL_FAILED, "sync: %s", err_sentence(r));
@@ -551,7 +550,7 @@ const struct ctl_verb ctl_verbs_base[] = {
 const struct ctl_verb *ctl_find_verb(const char *name)
 {
 	static const struct ctl_verb *const tables[] = {ctl_verbs_base, ctl_verbs_audit, ctl_verbs_key,
-							ctl_verbs_scrub};
+							ctl_verbs_scrub, ctl_verbs_snapshot};
 
 	for (size_t i = 0; i < ARRAY_COUNT(tables); i++)
 		for (const struct ctl_verb *verb = tables[i]; verb->name; verb++)

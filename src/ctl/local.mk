@@ -11,5 +11,6 @@ lib_ctl_a_SOURCES = \
 	src/ctl/shardfs_ioctl.h \
 	src/ctl/verbs_audit.c \
 	src/ctl/verbs_key.c \
-	src/ctl/verbs_scrub.c
+	src/ctl/verbs_scrub.c \
+	src/ctl/verbs_snapshot.c
 include_HEADERS += src/ctl/shardfs_ioctl.h

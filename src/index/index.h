@@ -198,7 +198,15 @@ int index_last_audit(struct index *index, struct index_reader *reader, uint64_t 
 /* Orphaned inodes with number > after, at most count_max, into inos; *count set. */
 int index_list_orphans(struct index *index, struct index_reader *reader, uint64_t after,
 		       size_t count_max, uint64_t *inos, size_t *count);
-/* files, directories and bytes are 0 until its record is applied. */
+/* Those that can be read; from memory, never -EAGAIN.  By name: -ENOENT. */
+int index_find_snapshot(struct index *index, struct bytes name, struct snapshot_row *out);
+/* The number of an inode in a snapshot: 0, or -ESTALE as above. */
+int index_check_snapshot(struct index *index, uint64_t ino);
+/* With snapshot_no > after, at most count_max, appended. */
+int index_list_readable(struct index *index, uint64_t after, size_t count_max,
+			struct snapshot_list *out);
+/* All, also those that are not applied yet or are being deleted (no name).  files, directories and
+ * bytes are 0 until its record is applied. */
 int index_list_snapshots(struct index *index, struct index_reader *reader,
 			 struct snapshot_list *out);
 /*

@@ -13,10 +13,14 @@
 
 #define PAGE_ROWS 1024
 
-/* A snapshot that can be read, or that was one. */
+/* What a question needs to know of its snapshot. */
 struct view {
 	uint64_t snapshot_no, root, seq;
-	uint64_t files, directories, bytes;
+};
+
+/* A snapshot that can be read, or that was one. */
+struct view_entry {
+	struct snapshot_row row;
 	bool is_dying; /* its end is noted, and not yet applied */
 };
 
@@ -31,7 +35,7 @@ struct index {
 	struct lock lock;             /* LOCK_LEAF: guards all below */
 	struct index_highest highest; /* engine and overlay */
 	struct engine_meta meta;      /* engine */
-	struct view *views;	      /* ascending */
+	struct view_entry *views;     /* ascending */
 	size_t view_count;
 };
 

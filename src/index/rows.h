@@ -12,6 +12,8 @@
 #include "util/clock.h"
 #include "util/mem.h"
 
+#include <stdbool.h>
+
 #define INO_ROOT      1ull
 #define INO_MAX       ((1ull << INO_BITS) - 1) /* the highest that is given out */
 #define NAME_LEN_MAX  255
@@ -37,6 +39,11 @@ static inline uint64_t ino_in_snapshot(uint64_t snapshot_no, uint64_t ino)
 static inline uint64_t ino_snapshot_no(uint64_t ino) /* 0: of no snapshot */
 {
 	return ino >> INO_BITS;
+}
+
+static inline bool ino_is_holder(uint64_t ino)
+{
+	return ino_snapshot_no(ino) == SNAPSHOT_NO_NONE;
 }
 
 /* inode_row.flags */

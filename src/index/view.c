@@ -20,20 +20,28 @@
 
 /* ---- which there are ---- */
 
-static struct view *find_locked(struct index *index, uint64_t snapshot_no)
+/* The first one whose number is not below; view_count: there is none. */
+static size_t place_locked(const struct index *index, uint64_t snapshot_no)
 {
 	size_t low = 0, high = index->view_count;
 
 	while (low < high) {
 		size_t at = low + (high - low) / 2;
 
-		if (index->views[at].snapshot_no < snapshot_no)
+		if (index->views[at].row.snapshot_no < snapshot_no)
 			low = at + 1;
 		else
 			high = at;
 	}
-	return low < index->view_count && index->views[low].snapshot_no == snapshot_no
-		       ? &index->views[low]
+	return low;
+}
+
+static struct view_entry *find_locked(struct index *index, uint64_t snapshot_no)
+{
+	size_t at = place_locked(index, snapshot_no);
+
+	return at < index->view_count && index->views[at].row.snapshot_no == snapshot_no
+		       ? &index->views[at]
 		       : NULL;
 }
 
@@ -50,7 +58,7 @@ int views_load(struct index *index)
 	AUTO(snapshot_list) rows = ROW_LIST_INIT;
 	AUTO(snapshot_list) noted = ROW_LIST_INIT;
 	struct overlay_look look = overlay_look_objects(index->overlay, 0);
-	struct view *views = NULL;
+	struct view_entry *views = NULL;
 	int r = index->engine->ops->list_snapshots(index->writer, &rows);
 
 	if (r == 0)
@@ -65,17 +73,8 @@ int views_load(struct index *index)
 	}
 	LOCK_SCOPE(&index->lock);
 	for (size_t i = 0; i < rows.count; i++) {
-		const struct snapshot_row *row = &rows.rows[i];
-
-		views[i] = (struct view){
-			.snapshot_no = row->snapshot_no,
-			.root = row->root,
-			.seq = row->seq,
-			.files = row->files,
-			.directories = row->directories,
-			.bytes = row->bytes,
-			.is_dying = !is_named(&noted, row->snapshot_no),
-		};
+		views[i].row = rows.rows[i];
+		views[i].is_dying = !is_named(&noted, rows.rows[i].snapshot_no);
 	}
 	mem_free(index->views);
 	index->views = views;
@@ -87,7 +86,7 @@ int views_load(struct index *index)
 void views_note(struct index *index, uint64_t seq, const struct change *change)
 {
 	bool ends = change->type == CHANGE_SNAPSHOT_DEL;
-	struct view *view;
+	struct view_entry *entry;
 
 	if (change->type != CHANGE_SNAPSHOT_PUT && !ends)
 		return;
@@ -95,22 +94,59 @@ void views_note(struct index *index, uint64_t seq, const struct change *change)
 	if (!ends && change->u.snapshot.name[0] != '\0')
 		return;
 	LOCK_SCOPE(&index->lock);
-	view = find_locked(index, change->u.snapshot.snapshot_no);
-	if (view)
-		view->is_dying = true;
+	entry = find_locked(index, change->u.snapshot.snapshot_no);
+	if (entry)
+		entry->is_dying = true;
+}
+
+int index_find_snapshot(struct index *index, struct bytes name, struct snapshot_row *out)
+{
+	LOCK_SCOPE(&index->lock);
+	for (size_t i = 0; i < index->view_count; i++) {
+		const struct view_entry *entry = &index->views[i];
+
+		if (!entry->is_dying && strlen(entry->row.name) == name.len &&
+		    memcmp(entry->row.name, name.ptr, name.len) == 0) {
+			*out = entry->row;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+int index_list_readable(struct index *index, uint64_t after, size_t count_max,
+			struct snapshot_list *out)
+{
+	int r = 0;
+
+	LOCK_SCOPE(&index->lock);
+	for (size_t i = place_locked(index, after + 1);
+	     r == 0 && i < index->view_count && count_max > 0; i++)
+		if (!index->views[i].is_dying) {
+			r = snapshot_list_add(out, &index->views[i].row);
+			count_max--;
+		}
+	return r;
 }
 
 /* -ESTALE: there is no such snapshot, or not any more. */
 static int view_get(struct index *index, uint64_t ino, struct view *out)
 {
-	const struct view *view;
+	const struct view_entry *entry;
 
 	LOCK_SCOPE(&index->lock);
-	view = find_locked(index, ino_snapshot_no(ino));
-	if (!view || view->is_dying)
+	entry = find_locked(index, ino_snapshot_no(ino));
+	if (!entry || entry->is_dying)
 		return -ESTALE;
-	*out = *view;
+	*out = (struct view){entry->row.snapshot_no, entry->row.root, entry->row.seq};
 	return 0;
+}
+
+int index_check_snapshot(struct index *index, uint64_t ino)
+{
+	struct view view;
+
+	return view_get(index, ino, &view);
 }
 
 /* Where a question begins: -EAGAIN without a reader. */
@@ -290,6 +326,19 @@ int view_subtree_shards(struct index *index, struct index_reader *reader, uint64
 							       shard_nos, count, totals));
 }
 
+static int root_counter(struct index *index, const struct view *view, struct dir_counter *out)
+{
+	const struct view_entry *entry;
+
+	LOCK_SCOPE(&index->lock);
+	entry = find_locked(index, view->snapshot_no);
+	if (!entry || entry->is_dying)
+		return -ESTALE;
+	*out = (struct dir_counter){entry->row.files, entry->row.directories, entry->row.bytes,
+				    entry->row.seq};
+	return 0;
+}
+
 /* The root's were kept; those of another directory are counted, which walks the tree below it. */
 int view_get_dir_counter(struct index *index, struct index_reader *reader, uint64_t ino,
 			 struct dir_counter *out)
@@ -303,10 +352,8 @@ int view_get_dir_counter(struct index *index, struct index_reader *reader, uint6
 
 	if (r < 0)
 		return r;
-	if (plain(ino) == view.root) {
-		*out = (struct dir_counter){view.files, view.directories, view.bytes, view.seq};
-		return 0;
-	}
+	if (plain(ino) == view.root)
+		return root_counter(index, &view, out);
 	r = view_get_inode(index, reader, ino, &row);
 	if (r == 0 && (row.mode & 0170000) == 0040000)
 		r = view_subtree_shards(index, reader, ino, UINT64_MAX >> 1, 1, &shard_no, &count,

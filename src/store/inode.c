@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define INODE_PARTS 64
 
@@ -136,6 +137,28 @@ static void inode_destroy(struct inode *inode)
 	mem_free(inode);
 }
 
+/* The directories that hold the snapshots (store/snapshot.h): no table has them. */
+static int holder_row(uint64_t ino, struct inode_row *out)
+{
+	uint64_t control = ino_in_snapshot(SNAPSHOT_NO_NONE, INO_CONTROL);
+	struct wall_time now = clock_wall();
+
+	if (ino != control && ino != ino_in_snapshot(SNAPSHOT_NO_NONE, INO_SNAPSHOTS))
+		return -ENOENT;
+	*out = (struct inode_row){
+		.ino = ino,
+		.mode = S_IFDIR | 0555,
+		.nlink = 2 + (ino == control),
+		.atime = now,
+		.mtime = now,
+		.ctime = now,
+		.btime = now,
+		.parent = ino == control ? INO_ROOT : control,
+		.policy_root = INO_ROOT,
+	};
+	return 0;
+}
+
 int inode_load(struct inode_table *table, struct index *index, struct index_reader *reader,
 	       uint64_t ino, struct inode **out)
 {
@@ -160,7 +183,8 @@ int inode_load(struct inode_table *table, struct index *index, struct index_read
 			*out = found;
 			return 0;
 		}
-		r = index_get_inode(index, reader, ino, &row);
+		r = ino_is_holder(ino) ? holder_row(ino, &row)
+				       : index_get_inode(index, reader, ino, &row);
 		if (r == 0)
 			r = load_lock(index, reader, &row, &lock_until_sec);
 		if (r < 0)

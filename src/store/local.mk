@@ -113,6 +113,8 @@ lib_store_a_SOURCES = \
 	src/store/sequencer.c \
 	src/store/sequencer.h \
 	src/store/sequencer_private.h \
+	src/store/snapshot.c \
+	src/store/snapshot.h \
 	src/store/space.c \
 	src/store/spool.c \
 	src/store/spool.h \

@@ -35,8 +35,11 @@ uint32_t inode_change_forbidden_by(enum inode_change change)
 
 int inode_may_change(struct store *store, const struct inode *inode, enum inode_change change)
 {
-	uint32_t against = inode->row.flags & inode_change_forbidden_by(change);
+	uint32_t against;
 
+	if (ino_snapshot_no(inode->row.ino) != 0)
+		return -EROFS;
+	against = inode->row.flags & inode_change_forbidden_by(change);
 	if (against == 0)
 		return 0;
 	if (against != INODE_LOCKED)

@@ -4,7 +4,7 @@
 
 /*
  * THE ONE PLACE that decides whether chattr +i, chattr +a or a lock until a
- * date forbids a change.  The kernel does not enforce them here, so every
+ * date forbids a change, or that the inode is in a snapshot.  The kernel does not enforce them here, so every
  * handler that changes something asks; root is asked no less.
  *
  * What the file system does on its own (reclaiming, repacking, rewriting of
@@ -31,7 +31,7 @@ enum inode_change {
 
 /* inode_row.flags that forbid a change: BIT(INODE_IMMUTABLE) and so on; pure. */
 uint32_t inode_change_forbidden_by(enum inode_change change);
-/* 0 or -EPERM; inode locked.  A lock whose date has passed forbids nothing. */
+/* 0, -EPERM, or -EROFS: it is in a snapshot; inode locked.  A lock whose date has passed forbids nothing. */
 int inode_may_change(struct store *store, const struct inode *inode, enum inode_change change);
 
 #endif

@@ -15,6 +15,7 @@
 #include "store/names.h"
 
 #include "store/acl.h"
+#include "store/snapshot.h"
 #include "store/may_change.h"
 #include "store/store_private.h"
 #include "util/hook.h"
@@ -78,7 +79,11 @@ static int place_resolve(struct store *store, struct index_reader *reader, struc
 		return r;
 	place_release(store, place);
 	place->seq = last_seq_of(place->dir);
-	r = index_find_dirent(store->index, reader, place->dir->row.ino, place->name, &place->row);
+	if (snapshot_has_name(place->dir->row.ino, place->name))
+		r = snapshot_find_name(store, place->dir->row.ino, place->name, &place->row);
+	else
+		r = index_find_dirent(store->index, reader, place->dir->row.ino, place->name,
+				      &place->row);
 	place->is_there = r == 0;
 	if (r == -ENOENT)
 		return 0;
@@ -104,6 +109,8 @@ static bool place_holds(const struct place *place)
 static int place_check_empty(struct store *store, struct index_reader *reader, struct place *place)
 {
 	place->inode_seq = last_seq_of(place->inode);
+	if (ino_snapshot_no(place->inode->row.ino) != 0)
+		return 0; /* it does not lose its name anyway */
 	return index_check_empty(store->index, reader, place->inode->row.ino);
 }
 
@@ -160,6 +167,16 @@ int names_lookup(struct store *store, struct index_reader *reader, struct inode 
 		return -ENOENT;
 	*out = place.inode;
 	return 0;
+}
+
+int names_list(struct store *store, struct index_reader *reader, struct inode *dir, uint64_t after,
+	       size_t count_max, struct dirent_list *out)
+{
+	uint64_t ino = dir->row.ino;
+
+	return ino_is_holder(ino) ? snapshot_list_names(store, ino, after, count_max, out)
+				  : index_list_dirents(store->index, reader, ino, after, count_max,
+						       out);
 }
 
 int names_load(struct store *store, struct index_reader *reader, uint64_t ino, struct inode **out)
@@ -287,6 +304,8 @@ static int conceive(struct store *store, const struct place *place, struct buf *
 	if (!born->record)
 		return -ENOMEM;
 	fill_new_row(store, &born->dir, new_file, born->now, &row);
+	if (row.ino > INO_MAX)
+		return -ENOSPC;
 	r = apply_default_acl(born->record, &row, acl, new_file->umask);
 	if (r < 0)
 		return r;

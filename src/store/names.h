@@ -19,7 +19,10 @@
  * reference.  Who may do what is the kernel's to check (default_permissions),
  * except for +i, +a and locks, which are enforced here (store/may_change.h).
  *
- * Errors common to all: -EAGAIN (reader NULL only); -ENAMETOOLONG; -ENOTDIR;
+ * .shardfs in the root, and names in that, are those of snapshots (store/snapshot.h); what is in one
+ * never changes.
+ *
+ * Errors common to all: -EROFS (in a snapshot); -EAGAIN (reader NULL only); -ENAMETOOLONG; -ENOTDIR;
  * -EPERM (+i, +a, locked); -ENOMEM, -ENOSPC, -EIO, -EROFS as sequencer_submit.  After
  * any failure nothing has changed.
  */
@@ -33,6 +36,9 @@
 /* -ENOENT. */
 int names_lookup(struct store *store, struct index_reader *reader, struct inode *dir,
 		 struct bytes name, struct inode **out);
+/* As index_list_dirents; also of the directories that hold the snapshots. */
+int names_list(struct store *store, struct index_reader *reader, struct inode *dir, uint64_t after,
+	       size_t count_max, struct dirent_list *out);
 /* By number, for handles that outlive the kernel's memory; -ESTALE: no such inode any more. */
 int names_load(struct store *store, struct index_reader *reader, uint64_t ino,
 	       struct inode **out);

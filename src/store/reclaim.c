@@ -9,6 +9,7 @@
  */
 #include "store/reclaim.h"
 
+#include "store/snapshot.h"
 #include "util/err.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -121,6 +122,22 @@ static void reclaim_all(struct reclaim *reclaim)
 	} while (count == ORPHANS_PAGE && !is_stopping(reclaim));
 }
 
+static bool must_stop(void *ctx)
+{
+	return is_stopping(ctx);
+}
+
+/* Behind the orphans: what only a deleted snapshot saw of them goes with it. */
+static void reclaim_snapshots(struct reclaim *reclaim)
+{
+	int r = snapshot_reclaim(reclaim->index, reclaim->reader, reclaim->sequencer, must_stop,
+				 reclaim);
+
+	if (r < 0 && !is_stopping(reclaim))
+		log_warn("snapshot-reclaim-failed", "error=%s next=\"at the next unlink or mount\"",
+			 err_name(r));
+}
+
 static void *reclaim_thread(void *arg)
 {
 	struct reclaim *reclaim = arg;
@@ -138,6 +155,7 @@ static void *reclaim_thread(void *arg)
 		round = reclaim->rounds_asked;
 		lock_drop(&reclaim->lock);
 		reclaim_all(reclaim);
+		reclaim_snapshots(reclaim);
 		lock_take(&reclaim->lock);
 		reclaim->rounds_done = round;
 		cond_wake_all(&reclaim->done);

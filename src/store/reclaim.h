@@ -3,7 +3,7 @@
 #define SHARDFS_STORE_RECLAIM_H
 
 /*
- * Gives back what inodes without names hold, in bounded batches, so that
+ * Gives back what inodes without names hold, and what deleted snapshots saw, in bounded batches, so that
  * unlink and rename-over are O(1) however large the file.  One thread with a
  * reader of its own.  The orphan table is the queue: what is told here only
  * wakes the thread up, so nothing is lost by a crash, and nothing grows.

@@ -632,6 +632,8 @@ static int open_store(struct config *config, const struct opening *opening, stru
 		return -ENOMEM;
 	}
 	lock_init(&priv->lock, LOCK_LEAF);
+	lock_init(&priv->snapshot_lock, LOCK_KEEPER);
+	cond_init(&priv->snapshot_turn);
 	list_init(&priv->releases);
 	priv->lock_fd = -1;
 	priv->writer_epoch = 1;
@@ -755,6 +757,8 @@ int store_close(struct store *store)
 		mem_free(store->config);
 	}
 	lock_release(&priv->lock);
+	cond_release(&priv->snapshot_turn);
+	lock_release(&priv->snapshot_lock);
 	mem_free(priv);
 	mem_free(store);
 	if (r < 0)

@@ -38,6 +38,10 @@ struct store {
 	struct writer *writer;
 	struct inode_table *inodes;
 	_Atomic uint64_t next_ino, next_cookie;
+	/* Of the front door, set before it serves; may be NULL.  What the kernel keeps of that inode is
+	 * wrong now; called without locks, from a thread that is no request loop. */
+	void (*invalidate)(void *ctx, uint64_t ino);
+	void *invalidate_ctx;
 	struct store_private *priv;
 };
 

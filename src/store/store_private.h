@@ -40,6 +40,10 @@ struct store_private {
 	struct audit *audit;
 	uint64_t writer_epoch;
 	_Atomic uint64_t next_shard_no;
+
+	struct lock snapshot_lock; /* LOCK_KEEPER: guards the two below */
+	struct cond snapshot_turn;
+	bool is_snapshot_busy; /* one is being made or deleted */
 	_Atomic int64_t clock_sec;   /* store_clock.c: the newest time that the journal knows */
 	_Atomic bool is_clock_used; /* a lock was judged since the mount */
 

@@ -25,7 +25,9 @@ bin_shardctl_SOURCES = \
 	src/tools/shardctl_key.c \
 	src/tools/shardctl_key.h \
 	src/tools/shardctl_lock.c \
-	src/tools/shardctl_lock.h
+	src/tools/shardctl_lock.h \
+	src/tools/shardctl_snapshot.c \
+	src/tools/shardctl_snapshot.h
 bin_shardctl_LDADD = $(TOOLS_LIBS)
 
 sbin_PROGRAMS += bin/fsck.shardfs

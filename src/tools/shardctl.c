@@ -8,6 +8,7 @@
 #include "tools/shardctl_audit.h"
 #include "tools/shardctl_key.h"
 #include "tools/shardctl_lock.h"
+#include "tools/shardctl_snapshot.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/mem.h"
@@ -314,6 +315,7 @@ static void print_help(void)
 		printf("  %-40s %s\n", buf_str(&line), c->help);
 	}
 	shardctl_audit_help();
+	shardctl_snapshot_help();
 	shardctl_key_help();
 	puts("\nOptions:\n"
 	     "  -m, --mount DIR      the mount to talk to\n"
@@ -541,6 +543,8 @@ int main(int argc, char **argv)
 		return shardctl_key_main(argc, argv);
 	if (shardctl_audit_is_meant(argc, argv))
 		return shardctl_audit_main(argc, argv);
+	if (shardctl_snapshot_is_meant(argc, argv))
+		return shardctl_snapshot_main(argc, argv);
 	r = parse_options(argc, argv, &options);
 
 	if (r > 0)

@@ -22,6 +22,8 @@ later+='key-home-before key-home-after key-use-before key-use-after key-renew-be
 later+='key-renew-after key-destroy-before key-destroy-after '
 # in recover_to.sh;
 later+='restore-write-before restore-name-before restore-name-after '
+# in snapshot.sh;
+later+='snapshot-create-before snapshot-create-after snapshot-drop-before snapshot-drop-after '
 # in replay.sh.
 later+='replay-apply-before replay-apply-after '
 

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/shardctl_snapshot.h"
+
+#include "ctl/ctl_client.h"
+#include "tools/report.h"
+#include "util/err.h"
+#include "util/mem.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum snapshot_exit { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOWN = 3, EXIT_DENIED = 7 };
+
+struct snapshot_options {
+	const char *mount;
+	bool is_json;
+};
+
+struct snapshot_command {
+	const char *word, *args, *help;
+	unsigned args_min, args_max;
+	int (*run)(const struct snapshot_options *options, char **args, unsigned count);
+};
+
+static volatile sig_atomic_t is_interrupted;
+
+/* ---- asking ---- */
+
+static bool on_progress(void *ctx, const json_t *state)
+{
+	(void)ctx;
+	(void)state;
+	return !is_interrupted;
+}
+
+static int exit_of_errno(int r)
+{
+	if (r == -EPERM || r == -EACCES)
+		return EXIT_DENIED;
+	return r == -EINVAL || r == -ENOTTY ? EXIT_USAGE : EXIT_UNKNOWN;
+}
+
+static json_t *request_of(const char *verb, const char *name)
+{
+	json_t *request = json_object();
+
+	json_object_set_new(request, "verb", json_string(verb));
+	if (name)
+		json_object_set_new(request, "name", json_string(name));
+	return request;
+}
+
+/*
+ * Takes the request; asks the mount of path, or the one that is meant.  print (NULL: nothing) shows
+ * an answer to people.  The exit status of the verb.
+ */
+static int ask(const struct snapshot_options *options, const char *path, json_t *request,
+	       void (*print)(const json_t *answer))
+{
+	AUTO(buf) why = BUF_INIT;
+	AUTO_FD fd = -1;
+	uint32_t code = EXIT_UNKNOWN;
+	json_t *answer = NULL;
+	int r = ctl_client_open(path, options->mount, &fd, &why);
+
+	if (r == 0)
+		r = ctl_client_run(fd, request, on_progress, NULL, &answer, &code);
+	json_decref(request);
+	if (r < 0) {
+		fprintf(stderr, "shardctl: %s\n",
+			why.len		 ? buf_str(&why)
+			: r == -ENOTTY ? "the mount is not a shardfs" : err_sentence(r));
+		return path && why.len ? EXIT_USAGE : exit_of_errno(r);
+	}
+	if (options->is_json)
+		report_json(stdout, answer);
+	if (json_is_false(json_object_get(answer, "ok")))
+		fprintf(stderr, "shardctl: %s\n",
+			json_string_value(json_object_get(answer, "error")));
+	if (!options->is_json && print && json_is_true(json_object_get(answer, "ok")))
+		print(answer);
+	json_decref(answer);
+	return (int)code;
+}
+
+/* ---- commands ---- */
+
+static void print_snapshots(const json_t *answer)
+{
+	static const struct report_field columns[] = {
+		{"created", "CREATED", REPORT_TEXT},
+		{"files", "FILES", REPORT_COUNT},
+		{"bytes", "BYTES", REPORT_BYTES},
+		{0},
+	};
+
+	report_table(stdout, json_object_get(answer, "snapshots"), "SNAPSHOT", columns);
+}
+
+static int run_create(const struct snapshot_options *options, char **args, unsigned count)
+{
+	return ask(options, count > 1 ? args[1] : NULL, request_of("snapshot create", args[0]),
+		   print_snapshots);
+}
+
+static int run_list(const struct snapshot_options *options, char **args, unsigned count)
+{
+	(void)args;
+	(void)count;
+	return ask(options, NULL, request_of("snapshot list", NULL), print_snapshots);
+}
+
+static int run_delete(const struct snapshot_options *options, char **args, unsigned count)
+{
+	(void)count;
+	return ask(options, NULL, request_of("snapshot delete", args[0]), NULL);
+}
+
+/* ---- the command line ---- */
+
+static const struct snapshot_command commands[] = {
+	{"create", "NAME [PATH]", "keep the tree at PATH as it is now", 1, 2, run_create},
+	{"list", "", "the snapshots that there are", 0, 0, run_list},
+	{"delete", "NAME", "give back what only that snapshot holds", 1, 1, run_delete},
+};
+
+void shardctl_snapshot_help(void)
+{
+	for (size_t i = 0; i < ARRAY_COUNT(commands); i++) {
+		AUTO(buf) line = BUF_INIT;
+
+		buf_printf(&line, "snapshot %s %s", commands[i].word, commands[i].args);
+		printf("  %-40s %s\n", buf_str(&line), commands[i].help);
+	}
+}
+
+static void print_help(void)
+{
+	puts("Usage: shardctl [--mount DIR] [--json] snapshot COMMAND [ARGUMENT]...\n"
+	     "Trees as they were: read-only, under .shardfs/snapshots at the root of the mount.\n\n"
+	     "Commands:");
+	shardctl_snapshot_help();
+	puts("\nOptions:\n"
+	     "  -m, --mount DIR   the mount to talk to\n"
+	     "  -j, --json        one JSON object on standard output\n"
+	     "  -h, --help        this text\n"
+	     "\nExit status: as for shardctl.");
+}
+
+/* 0 to go on, else 1 + exit status. */
+static int parse(int argc, char **argv, struct snapshot_options *o)
+{
+	static const struct option longs[] = {
+		{"mount", required_argument, NULL, 'm'},
+		{"json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "m:jh", longs, NULL)) >= 0) {
+		switch (c) {
+		case 'm':
+			o->mount = optarg;
+			break;
+		case 'j':
+			o->is_json = true;
+			break;
+		case 'h':
+			print_help();
+			return 1 + EXIT_DONE;
+		default:
+			fputs("Try 'shardctl snapshot --help'.\n", stderr);
+			return 1 + EXIT_USAGE;
+		}
+	}
+	return 0;
+}
+
+bool shardctl_snapshot_is_meant(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "-m") == 0 || strcmp(argv[i], "--mount") == 0)
+			i++;
+		else if (argv[i][0] != '-')
+			return strcmp(argv[i], "snapshot") == 0;
+	}
+	return false;
+}
+
+static void on_interrupt(int signal_number)
+{
+	(void)signal_number;
+	is_interrupted = 1;
+}
+
+int shardctl_snapshot_main(int argc, char **argv)
+{
+	struct snapshot_options options = {0};
+	const struct snapshot_command *command = NULL;
+	unsigned count;
+	int r = parse(argc, argv, &options);
+
+	if (r > 0)
+		return r - 1;
+	count = (unsigned)(argc - optind) - 1; /* "snapshot" */
+	for (size_t i = 0; count > 0 && i < ARRAY_COUNT(commands); i++)
+		if (strcmp(commands[i].word, argv[optind + 1]) == 0)
+			command = &commands[i];
+	if (!command) {
+		fprintf(stderr, "shardctl: snapshot: %s\nTry 'shardctl snapshot --help'.\n",
+			count ? "unknown command" : "a command is needed");
+		return EXIT_USAGE;
+	}
+	count--;
+	if (count < command->args_min || count > command->args_max) {
+		fprintf(stderr, "shardctl: usage: shardctl snapshot %s %s\n", command->word,
+			command->args);
+		return EXIT_USAGE;
+	}
+	signal(SIGINT, on_interrupt);
+	r = command->run(&options, argv + optind + 2, count);
+	return fflush(stdout) == 0 ? r : EXIT_FAILED;
+}
