@@ -75,6 +75,7 @@ struct config_settings {
 	/* background */
 	uint64_t segment_delay_max_ms, epoch_check_ms, clock_tolerance_ms, snapshot_after_bytes, close_wait_ms;
 	uint64_t deletion_hold_ms;
+	uint64_t audit_keep_ms; /* 0: for ever */
 	uint64_t repack_below_count; /* percent */
 	uint64_t repack_bandwidth_bytes_per_s;
 	uint64_t scrub_period_ms, scrub_list_period_ms;

@@ -130,6 +130,8 @@ const struct option_spec config_settings_options[] = {
 		     "unmounting waits so long for the last segment to be sent"),
 	OPT_DURATION(struct config_settings, deletion_hold_ms, "1d", 0, 3650 * DAY,
 		     "an unneeded shard is kept for this time before it is deleted"),
+	OPT_DURATION(struct config_settings, audit_keep_ms, "0s", 0, 36500 * DAY,
+		     "entries of the audit log are removed after this time; 0s: never"),
 	OPT_COUNT(struct config_settings, repack_below_count, "50", 0, 90,
 		  "a shard of which less than so many percent are needed is repacked; 0: never"),
 	OPT_RATE(struct config_settings, repack_bandwidth_bytes_per_s, "32MiB", 0, 1 * TIB,

@@ -150,12 +150,13 @@ static enum ctl_exit verb_audit_verify(struct ctl_call *call)
 		return ctl_fail(call, r == -EUCLEAN ? CTL_FINDING : CTL_UNKNOWN, "audit log: %s",
 				err_sentence(r));
 	ctl_put(call->answer, "entries", ctl_number(verdict.entries));
+	ctl_put(call->answer, "first_number", ctl_number(verdict.first_no));
 	ctl_put(call->answer, "bad_number",
 		verdict.bad_no ? ctl_number(verdict.bad_no) : json_null());
 	if (verdict.bad_no)
 		return ctl_fail(call, CTL_FINDING, "audit log: entry %llu %s",
 				(unsigned long long)verdict.bad_no, verdict.why);
-	return compare_ends(call, verdict.entries);
+	return compare_ends(call, verdict.last_no);
 }
 
 const struct ctl_verb ctl_verbs_audit[] = {

@@ -1063,6 +1063,11 @@ static int apply_audit_put(struct apply *apply, const struct change *change)
 	return apply->conn->ops->put_audit(apply->conn, &change->u.audit);
 }
 
+static int apply_audit_cut(struct apply *apply, const struct change *change)
+{
+	return apply->conn->ops->cut_audit(apply->conn, change->u.audit.audit_no);
+}
+
 /* ---- batches ---- */
 
 static int (*const handlers[CHANGE_TYPE_COUNT])(struct apply *apply,
@@ -1093,6 +1098,7 @@ static int (*const handlers[CHANGE_TYPE_COUNT])(struct apply *apply,
 	[CHANGE_AUDIT_PUT] = apply_audit_put,
 	[CHANGE_HISTORY_DROP] = apply_history_drop,
 	[CHANGE_ROW_VERSION] = apply_row_version,
+	[CHANGE_AUDIT_CUT] = apply_audit_cut,
 };
 
 static int flush_rows(struct apply *apply)

@@ -230,6 +230,7 @@ struct engine_ops {
 	int (*put_snapshot)(struct engine_conn *conn, const struct snapshot_row *snapshot);
 	int (*del_snapshot)(struct engine_conn *conn, uint64_t snapshot_no);
 	int (*put_audit)(struct engine_conn *conn, const struct audit_row *audit);
+	int (*cut_audit)(struct engine_conn *conn, uint64_t upto_no);
 	/*
 	 * Drops from the history at one place (CHANGE_HISTORY_DROP) what no snapshot with a name
 	 * sees; freed(ctx, extent, birth) for each extent of it, first.

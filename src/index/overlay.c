@@ -838,6 +838,7 @@ static int make_change(struct making *making, const struct change *change)
 	case CHANGE_SNAPSHOT_DEL:
 		return make_snapshot(making, &change->u.snapshot, true);
 	case CHANGE_AUDIT_PUT:
+	case CHANGE_AUDIT_CUT:
 	case CHANGE_HISTORY_DROP:
 		return 0; /* read as applied */
 	case CHANGE_ROW_VERSION: /* in no record that anybody notes */

@@ -412,6 +412,11 @@ void record_put_audit(struct record *record, const struct audit_row *audit)
 	put_end(&put);
 }
 
+void record_cut_audit(struct record *record, uint64_t upto_no)
+{
+	put_number(record, CHANGE_AUDIT_CUT, upto_no);
+}
+
 void record_drop_history(struct record *record, uint64_t ino, uint64_t at)
 {
 	struct put put = put_begin(record, CHANGE_HISTORY_DROP);
@@ -707,6 +712,11 @@ static void get_audit(struct wire_reader *r, struct change *change)
 	audit->body = get_name(r, AUDIT_BODY_LEN_MAX, false);
 }
 
+static void get_audit_no(struct wire_reader *r, struct change *change)
+{
+	change->u.audit.audit_no = get_no(r);
+}
+
 static void get_old(struct wire_reader *r, struct change *change)
 {
 	change->u.old.ino = get_no(r);
@@ -749,6 +759,7 @@ static void (*const change_getters[CHANGE_TYPE_COUNT])(struct wire_reader *r,
 	[CHANGE_AUDIT_PUT] = get_audit,
 	[CHANGE_HISTORY_DROP] = get_old,
 	[CHANGE_ROW_VERSION] = get_version,
+	[CHANGE_AUDIT_CUT] = get_audit_no,
 };
 
 struct record_walk record_walk_of(struct bytes changes)

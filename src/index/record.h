@@ -56,6 +56,7 @@ enum change_type {
 	 * born at `birth` (0: of the state itself), and went to the history at `death` (0: did not).
 	 */
 	CHANGE_ROW_VERSION = 29,
+	CHANGE_AUDIT_CUT = 30, /* entries of the audit log up to this number */
 	CHANGE_TYPE_COUNT
 };
 
@@ -91,7 +92,7 @@ struct change {
 			struct bytes key, value;
 		} setting;
 		struct snapshot_row snapshot;
-		struct audit_row audit;
+		struct audit_row audit; /* CUT: audit_no alone */
 		struct old_row old;
 		struct {
 			uint64_t birth, death;
@@ -142,6 +143,7 @@ void record_put_setting(struct record *record, struct bytes key, struct bytes va
 void record_put_snapshot(struct record *record, const struct snapshot_row *snapshot);
 void record_del_snapshot(struct record *record, uint64_t snapshot_no);
 void record_put_audit(struct record *record, const struct audit_row *audit);
+void record_cut_audit(struct record *record, uint64_t upto_no);
 void record_drop_history(struct record *record, uint64_t ino, uint64_t at);
 void record_put_version(struct record *record, uint64_t birth, uint64_t death);
 

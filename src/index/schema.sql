@@ -272,7 +272,7 @@ CREATE TABLE dir_counter (
 ) STRICT;
 
 -- The audit log (store/audit.h).  mac: of the one before and this one.
--- I: the numbers have no gap.
+-- I: the numbers have no gap, and begin behind the number in the setting audit_cut (none: 0).
 CREATE TABLE audit (
 	audit_no INTEGER PRIMARY KEY,
 	sec INTEGER NOT NULL,

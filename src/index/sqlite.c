@@ -672,6 +672,7 @@ const struct engine_ops sqlite_engine = {
 	.put_snapshot = sqlite_put_snapshot,
 	.del_snapshot = sqlite_del_snapshot,
 	.put_audit = sqlite_put_audit,
+	.cut_audit = sqlite_cut_audit,
 	.drop_history = sqlite_drop_history,
 	.put_old_dirent = sqlite_put_old_dirent,
 	.put_old_xattr = sqlite_put_old_xattr,

@@ -138,6 +138,7 @@
 	X(LIST_AUDIT, "SELECT * FROM audit WHERE audit_no>? ORDER BY audit_no LIMIT ?")            \
 	X(LAST_AUDIT, "SELECT audit_no,mac FROM audit ORDER BY audit_no DESC LIMIT 1")             \
 	X(PUT_AUDIT, "REPLACE INTO audit VALUES(?,?,?,?,?)")                                       \
+	X(CUT_AUDIT, "DELETE FROM audit WHERE audit_no<=?")                                        \
 	X(LIST_SNAPSHOTS, "SELECT * FROM snapshot ORDER BY snapshot_no")                           \
 	X(PUT_SNAPSHOT, "REPLACE INTO snapshot VALUES(?,?,?,?,?,?,?,?)")                           \
 	X(DEL_SNAPSHOT, "DELETE FROM snapshot WHERE snapshot_no=?")                                \
@@ -386,6 +387,7 @@ int sqlite_del_policy(struct engine_conn *conn, uint64_t root);
 int sqlite_put_setting(struct engine_conn *conn, struct bytes key, struct bytes value);
 int sqlite_put_snapshot(struct engine_conn *conn, const struct snapshot_row *snapshot);
 int sqlite_put_audit(struct engine_conn *conn, const struct audit_row *audit);
+int sqlite_cut_audit(struct engine_conn *conn, uint64_t upto_no);
 int sqlite_del_snapshot(struct engine_conn *conn, uint64_t snapshot_no);
 int sqlite_put_counter(struct engine_conn *conn, const struct engine_counter *counter);
 

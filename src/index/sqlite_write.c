@@ -368,6 +368,11 @@ int sqlite_put_audit(struct engine_conn *conn, const struct audit_row *audit)
 			  bytes_of(audit->mac, sizeof(audit->mac)), audit->body);
 }
 
+int sqlite_cut_audit(struct engine_conn *conn, uint64_t upto_no)
+{
+	return sqlite_run(sqlite_conn_of(conn), SQL_CUT_AUDIT, "u", upto_no);
+}
+
 int sqlite_del_snapshot(struct engine_conn *conn, uint64_t snapshot_no)
 {
 	return sqlite_run(sqlite_conn_of(conn), SQL_DEL_SNAPSHOT, "u", snapshot_no);

@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #define VERIFY_PAGE	256u
+#define CUT_MAX		4096u /* entries with one record */
+#define CUT_KIND	"cut"
 #define TEXT_LEN_MAX	1024u /* of each text in a body */
 #define DETAILS_LEN_MAX 8192u
 
@@ -112,7 +114,31 @@ static int chain(struct mac_ctx *mac, const struct digest *before, const struct 
 	return mac_digest_parts(mac, parts, ARRAY_COUNT(parts), out);
 }
 
-static int put_locked(struct audit *audit, const struct audit_event *event)
+/* The last entry that was removed; no 0: none was. */
+struct cut {
+	uint64_t no, entries;
+	struct digest mac;
+};
+
+/* In the details of the entry, and in the setting. */
+static void print_mac(const struct digest *mac, char out[65])
+{
+	for (size_t i = 0; i < sizeof(mac->b); i++)
+		snprintf(out + 2 * i, 3, "%02x", mac->b[i]);
+}
+
+static void record_cut(struct record *record, const struct cut *cut)
+{
+	char text[96], mac[65];
+
+	print_mac(&cut->mac, mac);
+	snprintf(text, sizeof(text), "%" PRIu64 " %s", cut->no, mac);
+	record_cut_audit(record, cut->no);
+	record_put_setting(record, bytes_of_str(AUDIT_CUT_SETTING), bytes_of_str(text));
+}
+
+/* cut: goes with the entry in one record; NULL: none. */
+static int put_locked(struct audit *audit, const struct audit_event *event, const struct cut *cut)
 {
 	AUTO(buf) body = BUF_INIT;
 	struct audit_row row = {.audit_no = audit->last_no + 1, .time = clock_wall()};
@@ -134,6 +160,8 @@ static int put_locked(struct audit *audit, const struct audit_event *event)
 	if (!record)
 		return -ENOMEM;
 	record_put_audit(record, &row);
+	if (cut)
+		record_cut(record, cut);
 	r = sequencer_submit(audit->sequencer, record, &seq);
 	if (r < 0)
 		return r;
@@ -143,18 +171,74 @@ static int put_locked(struct audit *audit, const struct audit_event *event)
 	return 0;
 }
 
-int audit_put(struct audit *audit, const struct audit_event *event)
+static int put(struct audit *audit, const struct audit_event *event, const struct cut *cut)
 {
 	int r;
 
 	LOCK_SCOPE(&audit->lock);
-	r = put_locked(audit, event);
+	r = put_locked(audit, event, cut);
 	if (r < 0) {
 		audit->lost++;
 		log_warn("audit-entry-lost", "kind=%s error=%s next=\"the next entry counts it\"",
 			 event->kind, err_name(r));
 	}
 	return r;
+}
+
+int audit_put(struct audit *audit, const struct audit_event *event)
+{
+	return put(audit, event, NULL);
+}
+
+/* ---- cutting ---- */
+
+struct cutting {
+	int64_t limit_sec;
+	uint64_t last_no; /* the newest of all, which stays */
+	struct cut cut;
+};
+
+static int cut_row(void *ctx, const struct audit_row *row)
+{
+	struct cutting *cutting = ctx;
+
+	if (row->time.sec >= cutting->limit_sec || row->audit_no >= cutting->last_no)
+		return 1;
+	cutting->cut.no = row->audit_no;
+	cutting->cut.entries++;
+	memcpy(cutting->cut.mac.b, row->mac, sizeof(row->mac));
+	return 0;
+}
+
+static char *print_cut(const struct cut *cut)
+{
+	char mac[65];
+
+	print_mac(&cut->mac, mac);
+	return mem_printf("{\"upto\":%" PRIu64 ",\"mac\":\"%s\"", cut->no, mac);
+}
+
+int audit_cut(struct audit *audit, struct index_reader *reader, int64_t limit_sec)
+{
+	struct cutting cutting = {.limit_sec = limit_sec};
+	struct audit_event event = {.kind = CUT_KIND, .who = AUDIT_SYSTEM,
+				    .what = "older entries than audit_keep were removed"};
+	int r = index_last_audit(audit->index, reader, &cutting.last_no, cutting.cut.mac.b);
+
+	if (r == 0)
+		r = index_list_audit(audit->index, reader, 0, CUT_MAX, cut_row, &cutting);
+	if (r == 0 && cutting.cut.entries > 0) {
+		AUTO_STR proof = print_cut(&cutting.cut);
+		AUTO_STR details = proof ? mem_printf("%s,\"entries\":%" PRIu64 "}", proof,
+						      cutting.cut.entries)
+					 : NULL;
+
+		event.details = details;
+		r = details ? put(audit, &event, &cutting.cut) : -ENOMEM;
+	}
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	return cutting.cut.entries == CUT_MAX;
 }
 
 int audit_settle(struct audit *audit)
@@ -168,6 +252,7 @@ struct verifying {
 	struct audit *audit;
 	struct digest before;
 	uint64_t last_no;
+	char *proof; /* what the entry that proves the cut says; NULL: nothing was cut, or it was met */
 	struct audit_verdict *verdict;
 };
 
@@ -176,6 +261,15 @@ static int verdict_bad(struct audit_verdict *verdict, uint64_t no, const char *w
 	verdict->bad_no = no;
 	verdict->why = why;
 	return 1;
+}
+
+/* The kind is first in a body, and a quote within a text has a backslash before it. */
+static bool is_proof(struct bytes body, const char *proof)
+{
+	static const char kind[] = "{\"kind\":\"" CUT_KIND "\",";
+
+	return body.len > sizeof(kind) && memcmp(body.ptr, kind, sizeof(kind) - 1) == 0 &&
+	       memmem(body.ptr, body.len, proof, strlen(proof));
 }
 
 static int verify_row(void *ctx, const struct audit_row *row)
@@ -191,10 +285,37 @@ static int verify_row(void *ctx, const struct audit_row *row)
 		return r;
 	if (memcmp(digest.b, row->mac, sizeof(row->mac)) != 0)
 		return verdict_bad(v->verdict, row->audit_no, "was altered");
+	if (v->proof && is_proof(row->body, v->proof)) {
+		mem_free(v->proof);
+		v->proof = NULL;
+	}
 	v->before = digest;
 	v->last_no = row->audit_no;
 	v->verdict->entries++;
 	return 0;
+}
+
+/* Where the chain begins, as the setting says; what it says must be proven by an entry. */
+static int begin_behind_cut(struct verifying *v, struct index_reader *reader)
+{
+	AUTO(buf) text = BUF_INIT;
+	struct cut cut = {0};
+	char hex[65];
+	int r = index_get_setting(v->audit->index, reader, AUDIT_CUT_SETTING, &text);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (!buf_str(&text))
+		return -ENOMEM;
+	if (sscanf(buf_str(&text), "%" SCNu64 " %64[0-9a-f]", &cut.no, hex) != 2 || cut.no == 0 ||
+	    strlen(hex) != 64)
+		return -EUCLEAN;
+	for (size_t i = 0; i < sizeof(cut.mac.b); i++)
+		sscanf(hex + 2 * i, "%2hhx", &cut.mac.b[i]);
+	v->proof = print_cut(&cut);
+	v->last_no = cut.no;
+	v->before = cut.mac;
+	return v->proof ? 0 : -ENOMEM;
 }
 
 int audit_verify(struct audit *audit, struct index_reader *reader, struct audit_verdict *out)
@@ -211,6 +332,9 @@ int audit_verify(struct audit *audit, struct index_reader *reader, struct audit_
 	lock_drop(&audit->lock);
 	r = sequencer_wait_applied(audit->sequencer, sequencer_last_seq(audit->sequencer));
 	LOCK_SCOPE(&audit->verify_lock);
+	if (r == 0)
+		r = begin_behind_cut(&v, reader);
+	out->first_no = v.last_no + 1;
 	while (r == 0 && out->bad_no == 0 && v.last_no < head_no) {
 		from = v.last_no;
 		r = index_list_audit(audit->index, reader, from,
@@ -220,6 +344,10 @@ int audit_verify(struct audit *audit, struct index_reader *reader, struct audit_
 	}
 	if (r == 0 && out->bad_no == 0 && memcmp(v.before.b, head.b, sizeof(head.b)) != 0)
 		verdict_bad(out, head_no, "is not the one that this mount wrote last");
+	if (r == 0 && out->bad_no == 0 && v.proof)
+		verdict_bad(out, out->first_no - 1, "is missing: no entry says that it was removed");
+	out->last_no = v.last_no;
+	mem_free(v.proof);
 	return r;
 }
 

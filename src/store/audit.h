@@ -58,6 +58,16 @@ void audit_close(struct audit *audit); /* accepts NULL */
  */
 int audit_put(struct audit *audit, const struct audit_event *event);
 
+/*
+ * audit_cut - removes entries from before limit_sec, but never the newest one, and says so with an
+ * entry of kind "cut" that names the number and the MAC of the last one removed: with it the rest
+ * proves itself.  The number and MAC are also the setting AUDIT_CUT_SETTING ("NUMBER MAC").  One
+ * record for some thousand entries; 1: there may be more; 0: nothing is so old; the errors of the
+ * index and of audit_put.  One thread at a time.
+ */
+#define AUDIT_CUT_SETTING "audit_cut"
+int audit_cut(struct audit *audit, struct index_reader *reader, int64_t limit_sec);
+
 /* Returns when everything that was put is durable.  No lock held. */
 int audit_settle(struct audit *audit);
 
@@ -74,6 +84,7 @@ int audit_take_left(struct audit *audit, const char *home);
 
 struct audit_verdict {
 	uint64_t entries;
+	uint64_t first_no, last_no; /* of them */
 	uint64_t bad_no; /* first entry that is missing or altered; 0: none */
 	const char *why; /* then: one of a few fixed sentences */
 };

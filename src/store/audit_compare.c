@@ -71,7 +71,7 @@ static bool is_small(enum change_type type)
 {
 	return type == CHANGE_AUDIT_PUT || type == CHANGE_PROVIDER_PUT ||
 	       type == CHANGE_POLICY_PUT || type == CHANGE_SNAPSHOT_PUT ||
-	       type == CHANGE_SETTING_PUT;
+	       type == CHANGE_SETTING_PUT || type == CHANGE_AUDIT_CUT;
 }
 
 static int look_at(struct end *end, struct bytes changes)
@@ -173,16 +173,24 @@ static int find_end(struct end *end)
 
 /* ---- judging ---- */
 
-static int get_mac(void *ctx, const struct audit_row *row)
+struct own {
+	uint64_t no;
+	struct digest mac;
+};
+
+static int get_own(void *ctx, const struct audit_row *row)
 {
-	memcpy(ctx, row->mac, sizeof(row->mac));
+	struct own *own = ctx;
+
+	own->no = row->audit_no;
+	memcpy(own->mac.b, row->mac, sizeof(row->mac));
 	return 1;
 }
 
 static int judge(const struct audit_place *place, struct index_reader *reader,
 		 const struct end *end, struct audit_compared *out)
 {
-	struct digest own = {{0}};
+	struct own own = {.no = 0};
 	int r;
 
 	out->entries = end->no;
@@ -194,10 +202,12 @@ static int judge(const struct audit_place *place, struct index_reader *reader,
 		out->state = AUDIT_BEHIND;
 		return 0;
 	}
-	r = index_list_audit(place->index, reader, end->no - 1, 1, get_mac, own.b);
+	r = index_list_audit(place->index, reader, end->no - 1, 1, get_own, &own);
 	if (r < 0)
 		return r;
-	if (memcmp(own.b, end->mac.b, sizeof(own.b)) != 0)
+	if (own.no != end->no)
+		out->state = AUDIT_BEHIND; /* that one was cut here meanwhile */
+	else if (memcmp(own.mac.b, end->mac.b, sizeof(own.mac.b)) != 0)
 		out->state = AUDIT_OTHER;
 	else
 		out->state = end->no == place->head_no ? AUDIT_SAME : AUDIT_BEHIND;

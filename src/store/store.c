@@ -433,8 +433,26 @@ static int open_scrub(struct store *store, struct buf *why)
 	return r;
 }
 
+/* Once an hour, and at the mount. */
+static int audit_chore(void *ctx, struct keeper_worker *worker)
+{
+	struct store *store = ctx;
+	int64_t keep_sec = (int64_t)(store->config->settings.audit_keep_ms / 1000);
+	int r;
+
+	if (keep_sec == 0 || !store_may_write(store, NULL))
+		return 0;
+	r = audit_cut(store->priv->audit, worker->reader, store_now_sec(store) - keep_sec);
+	if (r < 0)
+		log_warn("audit-not-cut", "error=%s next=\"tried again\"", err_name(r));
+	else if (r > 0) /* the next step sees what this one has removed */
+		r = sequencer_wait_applied(store->sequencer, sequencer_last_seq(store->sequencer)) == 0;
+	return MAX(r, 0);
+}
+
 static int open_transfer(struct store *store, struct buf *why)
 {
+	struct keeper_chore cutting = {"audit-cut", 9, 1, HOUR, audit_chore, store};
 	struct transfer_settings settings = {
 		.config = store->config,
 		.fs_id = store->fs_id,
@@ -451,7 +469,11 @@ static int open_transfer(struct store *store, struct buf *why)
 		.ctx = store,
 	};
 
-	return transfer_open(&settings, why, &store->transfer);
+	int r = transfer_open(&settings, why, &store->transfer);
+
+	if (r == 0 && !store->priv->is_check)
+		r = MIN(transfer_add_chore(store->transfer, &cutting), 0);
+	return r;
 }
 
 static uint64_t newest_seq(void *ctx)

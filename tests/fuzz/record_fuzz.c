@@ -94,6 +94,9 @@ static void put_again(struct record *record, const struct change *change)
 	case CHANGE_ROW_VERSION:
 		record_put_version(record, change->u.version.birth, change->u.version.death);
 		break;
+	case CHANGE_AUDIT_CUT:
+		record_cut_audit(record, change->u.audit.audit_no);
+		break;
 	case CHANGE_TYPE_COUNT:
 		abort();
 	}

@@ -25,6 +25,7 @@ void model_init(struct model *model, uint64_t seed, const struct inode_row *root
 {
 	memset(model, 0, sizeof(*model));
 	model->rng.state = seed;
+	model->audit_first = 1;
 	model->highest.ino = INO_ROOT;
 	model->inodes[INO_ROOT].exists = true;
 	model->inodes[INO_ROOT].row = *root;
@@ -570,13 +571,41 @@ static void keep_past(struct model *model)
 	model->pasts[model->made_snapshot] = past;
 }
 
+/* What an entry says follows from its number. */
+static struct audit_row audit_entry(uint64_t no, char text[32])
+{
+	struct audit_row row = {.audit_no = no, .time = {(int64_t)no * 3 - 50, (uint32_t)no}};
+
+	memset(row.mac, (int)(no * 7), sizeof(row.mac));
+	snprintf(text, 32, "{\"number\":%" PRIu64 "}", no);
+	row.body = bytes_of_str(text);
+	return row;
+}
+
+static void change_audit(struct model *model, struct record *record)
+{
+	uint64_t left = model->audit_last + 1 - model->audit_first;
+	struct audit_row row;
+	char text[32];
+
+	if (left > 4 && below(model, 4) == 0) { /* the newest one stays */
+		model->audit_first += 1 + below(model, left - 1);
+		record_cut_audit(record, model->audit_first - 1);
+		snprintf(text, sizeof(text), "%" PRIu64 " mac", model->audit_first - 1);
+		record_put_setting(record, bytes_of_str("audit_cut"), bytes_of_str(text));
+		return;
+	}
+	row = audit_entry(++model->audit_last, text);
+	record_put_audit(record, &row);
+}
+
 static void change_small(struct model *model, struct record *record)
 {
 	uint64_t root = pick_inode(model, S_IFDIR, false);
 	struct policy_row policy = {.root = root, .version = 1 + below(model, 100)};
 	char text[16];
 
-	switch (below(model, 3)) {
+	switch (below(model, 4)) {
 	case 0:
 		snprintf(policy.text, sizeof(policy.text), "copies=%" PRIu64, policy.version);
 		model->policies[root] = (int)policy.version;
@@ -585,6 +614,9 @@ static void change_small(struct model *model, struct record *record)
 	case 1:
 		model->policies[root] = 0;
 		record_del_policy(record, root);
+		break;
+	case 2:
+		change_audit(model, record);
 		break;
 	default:
 		model->setting = 1 + (int)below(model, 1000);
@@ -1095,6 +1127,50 @@ static void compare_small(const struct model *model, struct index *index,
 	cr_assert_eq(at, orphan_count);
 }
 
+struct audit_walk {
+	uint64_t next;
+	struct audit_row last;
+};
+
+static int compare_entry(void *ctx, const struct audit_row *row)
+{
+	struct audit_walk *walk = ctx;
+	char text[32];
+	struct audit_row want = audit_entry(walk->next++, text);
+
+	cr_assert_eq(row->audit_no, want.audit_no);
+	cr_assert(is_same_time(row->time, want.time));
+	cr_assert_arr_eq(row->mac, want.mac, sizeof(want.mac));
+	cr_assert(bytes_equal(row->body, want.body));
+	return 0;
+}
+
+/* The log is read as applied. */
+static void compare_audit(const struct model *model, struct index *index,
+			  struct index_reader *reader, struct rng *rng)
+{
+	struct audit_walk walk = {.next = model->audit_first};
+	uint64_t after, last_no;
+	uint8_t mac[32];
+	char text[32];
+	int r;
+
+	if (index_applied_seq(index) != model->seq)
+		return;
+	cr_assert_eq(index_list_audit(index, reader, 0, SIZE_MAX / 2, compare_entry, &walk), 0);
+	cr_assert_eq(walk.next, model->audit_last + 1);
+	after = model->audit_first - 1 + rng_below(rng, model->audit_last + 2 - model->audit_first);
+	walk.next = after + 1;
+	cr_assert_eq(index_list_audit(index, reader, after, 2, compare_entry, &walk), 0);
+	cr_assert_eq(walk.next, MIN(after + 2, model->audit_last) + 1);
+	r = index_last_audit(index, reader, &last_no, mac);
+	cr_assert_eq(r, model->audit_first <= model->audit_last ? 0 : -ENOENT);
+	if (r < 0)
+		return;
+	cr_assert_eq(last_no, model->audit_last);
+	cr_assert_arr_eq(mac, audit_entry(last_no, text).mac, sizeof(mac));
+}
+
 static void compare_tree(const struct model *model, struct index *index,
 			 struct index_reader *reader, struct rng *rng)
 {
@@ -1194,6 +1270,7 @@ void model_compare(const struct model *model, struct index *index, struct index_
 			compare_chunks_of(model, index, reader, s, &rng);
 		compare_shard_lists(model, index, reader, &rng);
 		compare_small(model, index, reader, &rng);
+		compare_audit(model, index, reader, &rng);
 	}
 	index_highest(index, &highest);
 	cr_assert_eq(highest.ino, model->highest.ino);

@@ -69,6 +69,7 @@ struct model {
 	uint64_t view;		  /* the snapshot that this is a model of; 0: of what is now */
 	bool is_restored;	  /* births are rounded up */
 	int policies[MODEL_INOS]; /* version; 0: none */
+	uint64_t audit_first, audit_last; /* numbers of entries that are there; first > last: none */
 	int setting;
 	uint64_t made_directory; /* by the last step; 0: none */
 };

@@ -69,6 +69,7 @@ static void fill_golden(struct record *record)
 	record_put_audit(record, &audit);
 	record_drop_history(record, 300, 65536);
 	record_put_version(record, 400, 500);
+	record_cut_audit(record, 7);
 }
 
 Test(index_record, the_encoding_is_that_of_the_golden_file)
@@ -82,7 +83,7 @@ Test(index_record, the_encoding_is_that_of_the_golden_file)
 
 	fill_golden(&record);
 	cr_assert_eq(record.error, 0);
-	cr_assert_eq(record.change_count, 27);
+	cr_assert_eq(record.change_count, 28);
 	snprintf(path, sizeof(path), "%s/tests/golden/record-1", top != NULL ? top : ".");
 	if (getenv("SHARDFS_WRITE_GOLDEN") != NULL) {
 		file = fopen(path, "wb");
@@ -124,7 +125,8 @@ Test(index_record, what_was_put_is_what_is_walked)
 	cr_assert_eq(r, 0);
 	cr_assert_eq(count, record.change_count);
 	cr_assert_eq(types, BIT(CHANGE_SNAPSHOT_DEL + 1) - 2 + BIT(CHANGE_AUDIT_PUT) +
-			     BIT(CHANGE_HISTORY_DROP) + BIT(CHANGE_ROW_VERSION),
+			     BIT(CHANGE_HISTORY_DROP) + BIT(CHANGE_ROW_VERSION) +
+			     BIT(CHANGE_AUDIT_CUT),
 		     "a change of each type");
 }
 
