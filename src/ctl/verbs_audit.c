@@ -122,9 +122,9 @@ static void compare_provider(void *ctx, const struct audit_compared *compared)
 			   (unsigned long long)comparing->head_no);
 	else if (compared->state == AUDIT_OTHER)
 		buf_printf(&comparing->bad,
-			   "audit log: entry %llu at provider %s is another one here: what is here was "
-			   "set back, or another machine has gone on", (unsigned long long)compared->entries,
-			   compared->provider);
+			   "audit log: entry %llu at provider %s is another one here: what is here "
+			   "was set back, or another machine has gone on",
+			   (unsigned long long)compared->entries, compared->provider);
 }
 
 /* The chain here is sound: does it end where the providers say? */

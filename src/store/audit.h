@@ -73,8 +73,8 @@ int audit_settle(struct audit *audit);
 
 /*
  * audit_leave - for who has no chain to write to (a failed unlock, fsck, recovery): leaves word in
- * home/audit-pending, of kind, what, result and who, each cut to 400 bytes; details are not kept.  The
- * file has a bound; over it they are counted.  Until audit_take_left it is not protected against
+ * home/audit-pending, of kind, what, result and who, each cut to 400 bytes; details are not kept.
+ * The file has a bound; over it they are counted.  Until audit_take_left it is not protected against
  * whoever may write in home.  -ENOENT: there is no home.
  * audit_take_left - what was left becomes entries, durable, and then is no more.  A crash in between
  * takes it once more.
@@ -100,7 +100,7 @@ int audit_verify(struct audit *audit, struct index_reader *reader, struct audit_
 /* The end of the log at a provider, beside the one here. */
 enum audit_state {
 	AUDIT_SAME,
-	AUDIT_BEHIND,	 /* the beginning of ours: the rest was not sent yet, or it shows an older state */
+	AUDIT_BEHIND,	 /* the beginning of ours: the rest was not sent yet, or it shows less */
 	AUDIT_AHEAD,	 /* it has entries that are not here: what is here was set back */
 	AUDIT_OTHER,	 /* its newest entry is another one here: two logs went on from one */
 	AUDIT_UNREACHED,

@@ -54,16 +54,17 @@ static int get(struct end *end, const struct oplog_name *name, struct buf *body)
 {
 	char key[sizeof(OPLOG_PREFIX) + OPLOG_NAME_SIZE], text[OPLOG_NAME_SIZE];
 	AUTO(buf) object = BUF_INIT;
-	struct transfer_request request = {.op = BACKEND_GET, .key = key, .len = BACKEND_TO_END,
-					   .out = &object};
+	struct transfer_request request = {
+		.op = BACKEND_GET, .key = key, .len = BACKEND_TO_END, .out = &object};
 	struct digest hash;
 	int r;
 
 	snprintf(key, sizeof(key), OPLOG_PREFIX "%s", oplog_name_print(name, text));
 	r = transfer_request(end->place.transfer, end->provider, &request);
 	buf_clear(body);
-	return r < 0 ? r : oplog_open_object(end->place.keyring, end->aead, name,
-					     buf_bytes(&object), body, &hash);
+	return r < 0 ? r
+		     : oplog_open_object(end->place.keyring, end->aead, name, buf_bytes(&object),
+					 body, &hash);
 }
 
 /* The log is among the small tables, which come first. */
@@ -251,8 +252,11 @@ int audit_compare_at(const struct audit_place *place, struct index_reader *reade
 const char *audit_state_name(enum audit_state state)
 {
 	static const char *const names[] = {
-		[AUDIT_SAME] = "same",	   [AUDIT_BEHIND] = "behind", [AUDIT_AHEAD] = "ahead",
-		[AUDIT_OTHER] = "another", [AUDIT_UNREACHED] = "not reached",
+		[AUDIT_SAME] = "same",
+		[AUDIT_BEHIND] = "behind",
+		[AUDIT_AHEAD] = "ahead",
+		[AUDIT_OTHER] = "another",
+		[AUDIT_UNREACHED] = "not reached",
 	};
 
 	return names[state];

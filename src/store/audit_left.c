@@ -6,8 +6,8 @@
  *	%020llu\n			how many were left out since the file was full
  *	sec uid gid pid kind result exe what\n	one line each, with tabs between
  *
- * Nothing here is sealed: until the mount whoever may write in home can change it.  Bounded; when it
- * is full the first ones stay, and later ones are counted.
+ * Nothing here is sealed: until the mount whoever may write in home can change it.  Bounded; when
+ * it is full the first ones stay, and later ones are counted.
  */
 #include "store/audit.h"
 
@@ -156,7 +156,8 @@ static bool is_left_kind(const char *kind)
 static int take_line(struct audit *audit, char *line)
 {
 	char time[CLOCK_RFC3339_SIZE];
-	struct audit_event event = {.kind = "damaged", .who = AUDIT_SYSTEM,
+	struct audit_event event = {.kind = "damaged",
+				    .who = AUDIT_SYSTEM,
 				    .what = "a line of " LEFT_NAME " makes no sense"};
 	AUTO(buf) details = BUF_INIT;
 	uint64_t sec, uid, gid, pid;
@@ -166,8 +167,8 @@ static int take_line(struct audit *audit, char *line)
 	    take_number(&line, &pid) && is_left_kind(kind = take_field(&line, '\t')) &&
 	    (result = take_field(&line, '\t')) && (exe = take_field(&line, '\t'))) {
 		event = (struct audit_event){.kind = kind, .what = line, .result = result};
-		event.who = (struct audit_who){.uid = (uint32_t)uid, .gid = (uint32_t)gid,
-					       .pid = (uint32_t)pid};
+		event.who = (struct audit_who){
+			.uid = (uint32_t)uid, .gid = (uint32_t)gid, .pid = (uint32_t)pid};
 		snprintf(event.who.exe, sizeof(event.who.exe), "%s", exe);
 		clock_rfc3339((struct wall_time){.sec = (int64_t)sec}, time);
 		if (buf_printf(&details, "{\"happened\":\"%s\"}", time) == 0)
@@ -179,7 +180,9 @@ static int take_line(struct audit *audit, char *line)
 static int take_left_out(struct audit *audit, uint64_t count)
 {
 	AUTO_STR details = mem_printf("{\"left_out\":%" PRIu64 "}", count);
-	struct audit_event event = {.kind = "pending", .who = AUDIT_SYSTEM, .details = details,
+	struct audit_event event = {.kind = "pending",
+				    .who = AUDIT_SYSTEM,
+				    .details = details,
 				    .what = LEFT_NAME " was full"};
 
 	return details ? audit_put(audit, &event) : -ENOMEM;

@@ -2,9 +2,9 @@
 /*
  * Which states are still held, and which of them is wanted.
  *
- * A snapshot whose parts are all listed is a state, and so is the end of each segment behind it that
- * the snapshot does not hold already.  Names alone say what there is; when it was made is sealed, so
- * an object is read for its time, newest first, only as far as the question needs.
+ * A snapshot whose parts are all listed is a state, and so is the end of each segment behind it
+ * that the snapshot does not hold already.  Names alone say what there is; when it was made is
+ * sealed, so an object is read for its time, newest first, only as far as the question needs.
  */
 #include "store/recover_private.h"
 
@@ -56,7 +56,8 @@ static int is_whole(struct recovery *recovery, const struct oplog_name *name)
 			r = -ENOENT;
 	}
 	if (r == -ENOENT) {
-		recovery_note(recovery, "the snapshot of generation %" PRIu64
+		recovery_note(recovery,
+			      "the snapshot of generation %" PRIu64
 			      " is not whole: parts of it are at no provider that is reached",
 			      name->last);
 		return 0;
@@ -73,8 +74,8 @@ static int add_chain(struct recovery *recovery, const struct oplog_name *root, u
 	uint64_t at = root->first;
 	int r = 0;
 
-	while (r == 0 && (segment = oplog_files_next(&recovery->all, epoch, epoch_max, at)) !=
-				 NULL) {
+	while (r == 0 &&
+	       (segment = oplog_files_next(&recovery->all, epoch, epoch_max, at)) != NULL) {
 		if (segment->name.last > root->last && !has_name(out, &segment->name))
 			r = oplog_files_add(out, segment);
 		at = segment->name.last;
@@ -84,8 +85,8 @@ static int add_chain(struct recovery *recovery, const struct oplog_name *root, u
 }
 
 /*
- * Where another machine took over, the chain of the one before may go on beside that of the new one:
- * its states are held too.
+ * Where another machine took over, the chain of the one before may go on beside that of the new
+ * one: its states are held too.
  */
 static int add_chains(struct recovery *recovery, const struct oplog_name *root,
 		      struct oplog_files *out)

@@ -20,8 +20,9 @@ static int open_fetched(struct recovery *recovery, const struct oplog_name *name
 	int r = oplog_dir_read(recovery->dir, oplog_name_print(name, text), &object);
 
 	buf_clear(body);
-	return r < 0 ? r : oplog_open_object(recovery->keyring, recovery->ctx, name,
-					     buf_bytes(&object), body, hash);
+	return r < 0 ? r
+		     : oplog_open_object(recovery->keyring, recovery->ctx, name, buf_bytes(&object),
+					 body, hash);
 }
 
 static int fetch_from(struct recovery *recovery, struct source *source,
@@ -29,8 +30,8 @@ static int fetch_from(struct recovery *recovery, struct source *source,
 {
 	char text[OPLOG_NAME_SIZE], key[sizeof(OPLOG_PREFIX) + OPLOG_NAME_SIZE];
 	AUTO(buf) object = BUF_INIT;
-	struct backend_req req = {.op = BACKEND_GET, .key = key, .len = BACKEND_TO_END,
-				  .out = &object};
+	struct backend_req req = {
+		.op = BACKEND_GET, .key = key, .len = BACKEND_TO_END, .out = &object};
 	int r;
 
 	snprintf(key, sizeof(key), OPLOG_PREFIX "%s", oplog_name_print(name, text));
@@ -46,7 +47,8 @@ static int fetch_from(struct recovery *recovery, struct source *source,
 					    : (req.cause[0] ? req.cause : err_sentence(r)));
 		return r;
 	}
-	return !recovery->keeps ? 0 : oplog_dir_write(recovery->dir, text, buf_bytes(&object), false);
+	return !recovery->keeps ? 0
+				: oplog_dir_write(recovery->dir, text, buf_bytes(&object), false);
 }
 
 /* The body of an object, from an earlier try or from the first provider that has it right. */

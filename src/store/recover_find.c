@@ -108,8 +108,11 @@ void recovery_compare(struct recovery *recovery)
 	for (size_t i = 0; i < recovery->all.count; i++) {
 		const struct oplog_name *name = &recovery->all.files[i].name;
 
-		if (name->kind == OPLOG_SEGMENT ? name->epoch < root->epoch || name->first <= root->first
-						: memcmp(name->id, root->id, sizeof(name->id)) != 0)
+		bool is_needed = name->kind == OPLOG_SEGMENT
+					 ? name->epoch >= root->epoch && name->first > root->first
+					 : memcmp(name->id, root->id, sizeof(name->id)) == 0;
+
+		if (!is_needed)
 			continue;
 		for (unsigned j = 0; j < recovery->source_count; j++)
 			if (!oplog_files_find(&recovery->sources[j].files, name))

@@ -21,7 +21,7 @@
 #define LIST_PAGE      1000u
 #define TREE_DEPTH_MAX 4096u
 #define NOTES_MAX      1000u
-#define FLAGS	       (INODE_IMMUTABLE | INODE_APPEND | INODE_NODUMP | INODE_NOATIME)
+#define FLAGS          (INODE_IMMUTABLE | INODE_APPEND | INODE_NODUMP | INODE_NOATIME)
 
 /* ---- telling ---- */
 
@@ -29,8 +29,11 @@ static void note(struct restore *restore, const char *path, const char *what, in
 {
 	AUTO(buf) text = BUF_INIT;
 
-	if (restore->notes++ >= NOTES_MAX || !restore->set->note)
+	if (restore->notes++ >= NOTES_MAX || !restore->set->note) {
+		if (restore->notes == NOTES_MAX + 1 && restore->set->note)
+			restore->set->note(restore->set->ctx, "more is counted, but not named");
 		return;
+	}
 	for (const char *at = path; *at; at++) /* a name may be made for terminals */
 		if ((unsigned char)*at < ' ' || *at == 0x7f ||
 		    buf_append(&text, bytes_of(at, 1)) < 0)
@@ -89,10 +92,9 @@ static int is_same(struct restore *restore, const struct place *place, const str
 	if (S_ISDIR(other.mode))
 		*other_ino = other.ino;
 	/* every change of a file moves its ctime */
-	return other.ino == inode->ino && other.mode == inode->mode &&
-	       other.size == inode->size && other.ctime.sec == inode->ctime.sec &&
-	       other.ctime.nsec == inode->ctime.nsec && other.mtime.sec == inode->mtime.sec &&
-	       other.mtime.nsec == inode->mtime.nsec;
+	return other.ino == inode->ino && other.mode == inode->mode && other.size == inode->size &&
+	       other.ctime.sec == inode->ctime.sec && other.ctime.nsec == inode->ctime.nsec &&
+	       other.mtime.sec == inode->mtime.sec && other.mtime.nsec == inode->mtime.nsec;
 }
 
 /* Names come from authenticated records; all the same none may lead elsewhere. */
@@ -110,8 +112,8 @@ static int walk_dir(struct restore *restore, const struct place *place, const ch
 		    bool *stays)
 {
 	AUTO_FD fd = -1;
-	struct place below = {.ino = row->ino, .other = other, .path = path,
-			      .depth = place->depth + 1};
+	struct place below = {
+		.ino = row->ino, .other = other, .path = path, .depth = place->depth + 1};
 	uint64_t made = 0;
 	int r;
 
@@ -334,7 +336,9 @@ static int begin(struct restore *restore)
 
 static int restore_all(struct restore *restore)
 {
-	struct place root = {.fd = restore->root_fd, .ino = INO_ROOT, .path = "",
+	struct place root = {.fd = restore->root_fd,
+			     .ino = INO_ROOT,
+			     .path = "",
 			     .other = restore->set->other ? INO_ROOT : 0};
 	uint64_t made = 0;
 	int r = index_get_inode(restore->store->index, restore->reader, INO_ROOT,

@@ -34,10 +34,10 @@ struct restore_settings {
 
 struct restore_result {
 	uint64_t files, directories, others; /* in the directory now; others: links, devices, ... */
-	uint64_t bytes;			     /* of files, as they were written now */
-	uint64_t kept;			     /* of files and others: whole from an earlier run */
-	uint64_t same;			     /* left out for they are the same in `other` */
-	uint64_t failed;     /* not had whole, or not to be made: each was named, and is not there */
+	uint64_t bytes;                      /* of files, as they were written now */
+	uint64_t kept;                       /* of files and others: whole from an earlier run */
+	uint64_t same;                       /* left out for they are the same in `other` */
+	uint64_t failed; /* not had whole, or not to be made: each was named, and is not there */
 	uint64_t incomplete; /* there, but some attribute could not be set: named */
 	struct inode_row root;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Order: the owner first, for chown(2) clears setuid bits and capabilities; then extended attributes
- * and ACLs; the mode after the ACLs, whose mask it is; the times last.
+ * Order: the owner first, for chown(2) clears setuid bits and capabilities; then extended
+ * attributes and ACLs; the mode after the ACLs, whose mask it is; the times last.
  */
 #include "store/restore_private.h"
 
@@ -99,8 +99,7 @@ int restore_flags(int dir_fd, const char *name, uint32_t flags)
 	theirs |= flags & INODE_NODUMP ? FS_NODUMP_FL : 0;
 	theirs |= flags & INODE_NOATIME ? FS_NOATIME_FL : 0;
 	if (name[0])
-		fd = opened = openat(dir_fd, name,
-				     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		fd = opened = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &now) < 0)
 		return -errno;
 	now &= ~(FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL);

@@ -39,13 +39,15 @@ static bool is_target(int dir_fd, const char *name, struct restore *restore, uin
 	       bytes_equal(buf_bytes(&wanted), bytes_of(target, (size_t)len));
 }
 
-/* Made by an earlier run, or the same anyway.  A time without fractions: the file system has none. */
+/* Made by an earlier run, or the same anyway.  A time without fractions: the file system has none.
+ */
 static bool is_whole(struct restore *restore, const struct restore_entry *entry, struct stat *st)
 {
 	const struct inode_row *row = entry->row;
 
 	if (fstatat(entry->dir_fd, entry->name, st, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    (st->st_mode & S_IFMT) != (row->mode & S_IFMT) || st->st_mtim.tv_sec != row->mtime.sec ||
+	    (st->st_mode & S_IFMT) != (row->mode & S_IFMT) ||
+	    st->st_mtim.tv_sec != row->mtime.sec ||
 	    (st->st_mtim.tv_nsec != 0 && st->st_mtim.tv_nsec != row->mtime.nsec))
 		return false;
 	if (S_ISREG(row->mode))
@@ -131,8 +133,8 @@ static int fill(struct restore *restore, int fd, const struct inode_row *row)
 
 static int make_file(struct restore *restore, const char *temporary, const struct inode_row *row)
 {
-	AUTO_FD fd = openat(restore->new_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-			    0600);
+	AUTO_FD fd =
+		openat(restore->new_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
 	return fd < 0 ? -errno : fill(restore, fd, row);
 }
@@ -297,9 +299,9 @@ int restore_entry(struct restore *restore, const struct restore_entry *entry)
 	if (entry->row->nlink > 1)
 		r = make_link(restore, entry);
 	if (r > 0 && is_whole(restore, entry, &st)) {
-		r = entry->row->nlink > 1 ? keep_link(restore, entry->row->ino, entry->dir_fd,
-						      entry->name)
-					  : 0;
+		r = entry->row->nlink > 1
+			    ? keep_link(restore, entry->row->ino, entry->dir_fd, entry->name)
+			    : 0;
 		restore->result->kept++;
 		count(restore, entry->row);
 	} else if (r > 0) {
@@ -320,8 +322,8 @@ static int give_name(struct restore *restore, const struct restore_pending *pend
 
 	if (r == 0 && pending->ino)
 		r = keep_link(restore, pending->ino, restore->new_fd, pending->temporary);
-	if (r == 0 && renameat(restore->new_fd, pending->temporary, pending->dir_fd,
-			       pending->name) < 0)
+	if (r == 0 &&
+	    renameat(restore->new_fd, pending->temporary, pending->dir_fd, pending->name) < 0)
 		r = -errno;
 	if (r < 0) {
 		unlinkat(restore->new_fd, pending->temporary, 0);

@@ -8,7 +8,7 @@
 
 #include <sys/stat.h>
 
-#define RESTORE_PENDING_MAX	  256u
+#define RESTORE_PENDING_MAX       256u
 #define RESTORE_PENDING_BYTES_MAX (256 * MIB)
 
 /* Made, not yet named. */
@@ -17,7 +17,7 @@ struct restore_pending {
 	char name[NAME_LEN_MAX + 1];
 	char *path;
 	char temporary[24]; /* under work/new */
-	uint64_t ino;	    /* has more names: it is kept as work/links/INO; 0: has not */
+	uint64_t ino;       /* has more names: it is kept as work/links/INO; 0: has not */
 };
 
 struct restore {
@@ -34,7 +34,7 @@ struct restore {
 	struct buf piece;
 	uint64_t notes;
 	bool is_source_bad; /* the last failure was one of reading */
-	bool has_flags; /* of chattr, to be set at the very end */
+	bool has_flags;     /* of chattr, to be set at the very end */
 };
 
 /* One entry of a directory that is no directory. */

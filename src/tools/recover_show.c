@@ -14,7 +14,7 @@
 #include <time.h>
 
 #define PROGRESS_EVERY_MS 100u
-#define BAR_WIDTH	  24u
+#define BAR_WIDTH         24u
 
 /* ---- how far it is ---- */
 
@@ -42,7 +42,8 @@ void show_progress(void *ctx, const char *what, uint64_t done, uint64_t total)
 	struct screen *screen = ctx;
 	uint64_t now = clock_mono_ms();
 
-	if (!screen->is_terminal || (screen->is_shown && now - screen->shown_ms < PROGRESS_EVERY_MS))
+	if (!screen->is_terminal ||
+	    (screen->is_shown && now - screen->shown_ms < PROGRESS_EVERY_MS))
 		return;
 	screen->shown_ms = now;
 	show_clear(screen);
@@ -129,8 +130,10 @@ static int show_state(void *ctx, const struct recovery_state *state, uint32_t pr
 
 	show_clear(listing->screen);
 	if (!listing->is_begun)
-		printf("states that are held, newest first (--at TIME takes the newest not later):\n"
-		       "%-24s %12s %6s %-8s  %s\n", "time", "generation", "epoch", "ends", "at");
+		printf("states that are held, newest first (--at TIME takes the newest not "
+		       "later):\n"
+		       "%-24s %12s %6s %-8s  %s\n",
+		       "time", "generation", "epoch", "ends", "at");
 	listing->is_begun = true;
 	printf("%-24s %12" PRIu64 " %6" PRIu32 " %-8s  ", show_time(state->made_sec, when),
 	       state->generation, state->epoch, state->is_snapshot ? "snapshot" : "segment");
@@ -169,7 +172,8 @@ int show_choice(struct recovery *recovery, int64_t at_sec, struct screen *screen
 		return r;
 	}
 	if (r > 0)
-		printf("nothing from before %s is held any more; the oldest state there is will do: ",
+		printf("nothing from before %s is held any more; the oldest state there is will "
+		       "do: ",
 		       show_time(at_sec, asked));
 	else
 		printf("newest state not later than %s: ", show_time(at_sec, asked));
@@ -194,7 +198,8 @@ void show_recovered(const char *what, const struct recovery_result *result)
 	       result->bytes, result->shards);
 	if (result->objects_unknown > 0)
 		printf("  %" PRIu64 " objects are shards that this state does not know; "
-		       "they are left alone\n", result->objects_unknown);
+		       "they are left alone\n",
+		       result->objects_unknown);
 	if (result->shards_missing > 0)
 		printf("  %" PRIu64 " shards are missing; %" PRIu64 " files are not whole\n",
 		       result->shards_missing, result->files_damaged);
@@ -204,7 +209,8 @@ void show_recovered(const char *what, const struct recovery_result *result)
 void show_begun(const struct recovery_state *state, const char *work)
 {
 	printf("a restore of generation %" PRIu64 " was begun here and goes on; remove %s to begin "
-	       "anew\n", state->generation, work);
+	       "anew\n",
+	       state->generation, work);
 	fflush(stdout);
 }
 
@@ -233,18 +239,19 @@ void show_restored(const char *dir, const struct restore_result *result)
 	char size[UNITS_TEXT_SIZE];
 
 	printf("%s: restored: %" PRIu64 " files, %" PRIu64 " directories, %" PRIu64 " others; %s "
-	       "written\n", dir, result->files, result->directories, result->others,
+	       "written\n",
+	       dir, result->files, result->directories, result->others,
 	       units_human_size(result->bytes, size));
 	if (result->kept > 0)
 		printf("  %" PRIu64 " of them were there already, whole\n", result->kept);
 	if (result->same > 0)
-		printf("  %" PRIu64 " were left out: the newest state at the providers has the same\n",
+		printf("  %" PRIu64
+		       " were left out: the newest state at the providers has the same\n",
 		       result->same);
 	if (result->failed > 0)
-		printf("  %" PRIu64 " could not be restored and were named\n", result->failed);
+		printf("  %" PRIu64 " could not be restored\n", result->failed);
 	if (result->incomplete > 0)
-		printf("  %" PRIu64 " attributes could not be set; each was named\n",
-		       result->incomplete);
+		printf("  %" PRIu64 " attributes could not be set\n", result->incomplete);
 }
 
 int show_failure(const char *what, struct buf *why, int error)

@@ -38,8 +38,8 @@ struct to {
 	int work_fd; /* locked */
 	char *work;
 	struct recovery_state state;
-	bool is_begun;	  /* by an earlier run: state is its */
-	bool is_as_asked; /* the state */
+	bool is_begun;       /* by an earlier run: state is its */
+	bool is_as_asked;    /* the state */
 	struct index *other; /* of --changes */
 	struct index_reader *other_reader;
 };
@@ -69,8 +69,10 @@ static int check_empty(const char *dir, struct buf *why)
 			r = -ENOTEMPTY;
 	closedir(stream);
 	if (r < 0)
-		buf_printf(why, "%s: not empty, and no restore was begun there: name another "
-				"directory", dir);
+		buf_printf(why,
+			   "%s: not empty, and no restore was begun there: name another "
+			   "directory",
+			   dir);
 	return r;
 }
 
@@ -121,7 +123,8 @@ static int load_state(struct to *to)
 static int save_state(const struct to *to)
 {
 	AUTO(buf) text = BUF_INIT;
-	AUTO_FD fd = openat(to->work_fd, "state.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	AUTO_FD fd =
+		openat(to->work_fd, "state.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	int r = fd < 0 ? -errno : 0;
 
 	if (r == 0)
@@ -250,7 +253,8 @@ static int choose(struct to *to, struct recovery *recovery, struct buf *why)
 static int recover_home(struct to *to, const struct config *config, struct buf *why)
 {
 	const struct recover_to *wanted = to->wanted;
-	struct recovery_settings settings = {.progress = show_progress, .note = show_note,
+	struct recovery_settings settings = {.progress = show_progress,
+					     .note = show_note,
 					     .ctx = wanted->screen,
 					     .credentials = wanted->credentials};
 	struct recovery_result result = {0};
@@ -342,8 +346,10 @@ static int open_store(struct to *to, struct store **out, struct buf *why)
 static int run(struct to *to, struct restore_result *result, struct buf *why)
 {
 	const struct recover_to *wanted = to->wanted;
-	struct restore_settings settings = {.dir = wanted->dir, .work = WORK_NAME,
-					    .progress = show_progress, .note = show_note,
+	struct restore_settings settings = {.dir = wanted->dir,
+					    .work = WORK_NAME,
+					    .progress = show_progress,
+					    .note = show_note,
 					    .ctx = wanted->screen};
 	struct store *store;
 	int r = 0, end;
@@ -369,7 +375,8 @@ static int conclude(struct to *to, const struct restore_result *result, struct b
 	show_restored(to->wanted->dir, result);
 	if (result->failed > 0) {
 		printf("  what is there is whole; the same command tries the rest again, until "
-		       "%s is removed\n", to->work);
+		       "%s is removed\n",
+		       to->work);
 		return RECOVER_DAMAGED;
 	}
 	r = remove_work(to);
@@ -396,8 +403,10 @@ int recover_to(const struct recover_to *wanted)
 	if (r == 0) {
 		r = load_state(&to);
 		if (r < 0)
-			buf_printf(&why, "%s/state: belongs to another restore: remove %s to begin "
-					 "anew", to.work, to.work);
+			buf_printf(&why,
+				   "%s/state: belongs to another restore: remove %s to begin "
+				   "anew",
+				   to.work, to.work);
 	}
 	if (r == 0)
 		r = run(&to, &result, &why);

@@ -15,7 +15,7 @@ struct recover_to {
 	const struct credentials *credentials;
 	bool is_at, is_from_footers;
 	int64_t at_sec;
-	bool is_branch;	 /* what the home of the configuration has, not what providers have */
+	bool is_branch;  /* what the home of the configuration has, not what providers have */
 	bool is_changes; /* of that only what the newest state at the providers has not */
 	struct screen *screen;
 };

@@ -16,7 +16,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum audit_exit { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOWN = 3, EXIT_DENIED = 7 };
+enum audit_exit {
+	EXIT_DONE = 0,
+	EXIT_FAILED = 1,
+	EXIT_USAGE = 2,
+	EXIT_UNKNOWN = 3,
+	EXIT_DENIED = 7
+};
 
 struct audit_options {
 	const char *mount, *kind;
@@ -74,8 +80,9 @@ static int ask(const struct audit_options *options, json_t *request, json_t **an
 	json_decref(request);
 	if (r < 0) {
 		fprintf(stderr, "shardctl: %s\n",
-			why.len		 ? buf_str(&why)
-			: r == -ENOTTY ? "the mount is not a shardfs" : err_sentence(r));
+			why.len        ? buf_str(&why)
+			: r == -ENOTTY ? "the mount is not a shardfs"
+				       : err_sentence(r));
 		return exit_of_errno(r);
 	}
 	if (options->is_json && json_string_value(json_object_get(*answer, "error")))
@@ -120,8 +127,7 @@ static int run_list(const struct audit_options *options, char **args)
 	if (r == EXIT_DONE && options->is_json)
 		report_json(stdout, answer);
 	else if (r == EXIT_DONE)
-		json_array_foreach(json_object_get(answer, "entries"), i, entry)
-			print_entry(entry);
+		json_array_foreach(json_object_get(answer, "entries"), i, entry) print_entry(entry);
 	json_decref(answer);
 	return r;
 }
@@ -160,7 +166,8 @@ static int write_page(FILE *file, const json_t *entries, uint64_t *after)
 	json_t *entry;
 	size_t i;
 
-	json_array_foreach(entries, i, entry) {
+	json_array_foreach(entries, i, entry)
+	{
 		char *text = json_dumps(entry, JSON_COMPACT);
 		int n = text ? fprintf(file, "%s\n", text) : -1;
 
@@ -185,7 +192,8 @@ static int export_to(const struct audit_options *options, FILE *file, uint64_t *
 		json_object_set_new(request, "after", json_integer((json_int_t)after));
 		r = ask(options, request, &answer);
 		got = json_array_size(json_object_get(answer, "entries"));
-		if (r == EXIT_DONE && write_page(file, json_object_get(answer, "entries"), &after) < 0) {
+		if (r == EXIT_DONE &&
+		    write_page(file, json_object_get(answer, "entries"), &after) < 0) {
 			fprintf(stderr, "shardctl: the file cannot be written: %s\n",
 				err_sentence(errno));
 			r = EXIT_FAILED;
@@ -266,8 +274,8 @@ static int parse(int argc, char **argv, struct audit_options *o)
 {
 	static const struct option longs[] = {
 		{"mount", required_argument, NULL, 'm'}, {"json", no_argument, NULL, 'j'},
-		{"kind", required_argument, NULL, 'K'},	 {"since", required_argument, NULL, 'S'},
-		{"help", no_argument, NULL, 'h'},	 {0},
+		{"kind", required_argument, NULL, 'K'},  {"since", required_argument, NULL, 'S'},
+		{"help", no_argument, NULL, 'h'},        {0},
 	};
 	int c;
 
@@ -286,8 +294,10 @@ static int parse(int argc, char **argv, struct audit_options *o)
 			o->has_since = true;
 			if (clock_parse(optarg, clock_wall().sec, &o->since_sec) == 0)
 				break;
-			fprintf(stderr, "shardctl: --since: %s: no time; like 2026-11-01T12:00:00Z, "
-				"\"2026-11-01 12:00\" or \"2h ago\"\n", optarg);
+			fprintf(stderr,
+				"shardctl: --since: %s: no time; like 2026-11-01T12:00:00Z, "
+				"\"2026-11-01 12:00\" or \"2h ago\"\n",
+				optarg);
 			return 1 + EXIT_USAGE;
 		case 'h':
 			print_help();

@@ -173,7 +173,8 @@ int clock_parse(const char *text, int64_t now_sec, int64_t *sec)
 	at = take_digits(take_char(at, "-"), 2, &tm.tm_mday);
 	if (at && *at)
 		at = take_time(take_char(at, "Tt "), &tm);
-	if (!at || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
+	if (!at || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_hour > 23 || tm.tm_min > 59 ||
+	    tm.tm_sec > 60)
 		return -EINVAL;
 	tm.tm_year -= 1900;
 	tm.tm_mon--;
