@@ -2,7 +2,7 @@
 /* Snapshots. */
 #include "ctl/ctl_private.h"
 
-#include "store/snapshot.h"
+#include "store/snapshot_diff.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/mem.h"
@@ -94,9 +94,122 @@ static enum ctl_exit verb_snapshot_list(struct ctl_call *call)
 	return r < 0 ? ctl_fail(call, CTL_UNKNOWN, "snapshots: %s", err_sentence(r)) : CTL_DONE;
 }
 
+/* ---- diff ---- */
+
+#define DIFF_ENTRIES_MAX 100000u
+
+struct diff_listing {
+	struct ctl_call *call;
+	json_t *entries;
+	bool is_reversed; /* asked for from the later to the earlier one */
+	bool is_cut;
+};
+
+/* Names are bytes; what is no UTF-8 has each odd byte as %XX. */
+static json_t *path_text(const char *path)
+{
+	json_t *text = json_string(path);
+	AUTO(buf) escaped = BUF_INIT;
+
+	if (text)
+		return text;
+	for (; *path; path++) {
+		bool is_plain = *path > ' ' && *path < 0x7f && *path != '%';
+
+		if (buf_printf(&escaped, is_plain ? "%c" : "%%%02X", (unsigned char)*path) < 0)
+			return NULL;
+	}
+	return json_string(buf_str(&escaped));
+}
+
+static int add_diff(void *ctx, const struct diff_entry *entry)
+{
+	struct diff_listing *listing = ctx;
+	enum diff_change change = entry->change;
+	const char *path = entry->path, *from = entry->from;
+	json_t *one;
+
+	if (ctl_is_cancelled(listing->call))
+		return -ECANCELED;
+	if (json_array_size(listing->entries) == DIFF_ENTRIES_MAX) {
+		listing->is_cut = true;
+		return 1;
+	}
+	if (listing->is_reversed) {
+		change = change == DIFF_ADDED ? DIFF_REMOVED : change == DIFF_REMOVED ? DIFF_ADDED
+										      : change;
+		if (from) {
+			path = entry->from;
+			from = entry->path;
+		}
+	}
+	one = json_object();
+	ctl_put(one, "change", json_string(diff_change_name(change)));
+	ctl_put(one, "path", path_text(path));
+	if (from)
+		ctl_put(one, "from", path_text(from));
+	if (entry->is_dir)
+		ctl_put(one, "directory", json_true());
+	return json_array_append_new(listing->entries, one);
+}
+
+static int find_one(struct ctl_call *call, const char *key, struct snapshot_row *out)
+{
+	const char *name = ctl_text_arg(call, key);
+	int r = name ? index_find_snapshot(call->store->index, bytes_of_str(name), out) : -EINVAL;
+
+	if (r == -ENOENT)
+		ctl_fail(call, CTL_REFUSED, "snapshot %s: there is no snapshot of that name: see "
+			 "shardctl snapshot list", name);
+	else if (r < 0)
+		ctl_fail(call, CTL_INVALID, "snapshot diff: a name is needed");
+	return r;
+}
+
+static enum ctl_exit verb_snapshot_diff(struct ctl_call *call)
+{
+	struct diff_listing listing = {.call = call, .entries = json_array()};
+	bool has_second = json_object_get(call->args, "to") != NULL;
+	struct snapshot_row first, second;
+	struct diff_settings settings = {.from = &first, .visit = add_diff, .ctx = &listing};
+	int r = find_one(call, "name", &first);
+
+	if (r == 0 && has_second)
+		r = find_one(call, "to", &second);
+	ctl_put(call->answer, "entries", listing.entries);
+	if (r < 0)
+		return r == -ENOENT ? CTL_REFUSED : CTL_INVALID;
+	if (has_second && second.root != first.root)
+		return ctl_fail(call, CTL_INVALID, "snapshots %s and %s are of different directories",
+				first.name, second.name);
+	if (has_second) {
+		listing.is_reversed = second.seq < first.seq;
+		settings.from = listing.is_reversed ? &second : &first;
+		settings.to = listing.is_reversed ? &first : &second;
+	}
+	if (json_is_true(json_object_get(call->args, "part")))
+		settings.dir = call->inode->row.ino & INO_MAX;
+	r = snapshot_diff(call->store, call->reader, &settings);
+	ctl_put(call->answer, "is_cut", json_boolean(listing.is_cut));
+	if (r == -ENOTDIR)
+		return ctl_fail(call, CTL_INVALID,
+				"snapshot diff: what is compared is no directory on both sides");
+	if (r == -E2BIG)
+		return ctl_fail(call, CTL_REFUSED, "snapshot diff: more than %u files changed",
+				CHANGED_MAX);
+	if (r < 0)
+		return ctl_fail(call, CTL_UNKNOWN, "snapshot diff: %s", err_sentence(r));
+	if (listing.is_cut)
+		return ctl_fail(call, CTL_PARTIAL,
+				"snapshot diff: more than %u changes: these are the first; name a PATH",
+				DIFF_ENTRIES_MAX);
+	return CTL_DONE;
+}
+
 const struct ctl_verb ctl_verbs_snapshot[] = {
 	{"snapshot create", CTL_ACTION, true, verb_snapshot_create, "keep a tree as it is now"},
 	{"snapshot delete", CTL_ACTION, true, verb_snapshot_delete, "give back what only it holds"},
+	{"snapshot diff", CTL_QUERY, true, verb_snapshot_diff, "what changed since, or until another"},
 	{"snapshot list", CTL_QUERY, false, verb_snapshot_list, "the snapshots that there are"},
 	{0},
 };

@@ -147,6 +147,9 @@ struct engine_ops {
 	 */
 	int (*list_old)(struct engine_conn *conn, uint64_t seq, size_t count_max,
 			struct old_list *out);
+	/* See index_list_changed. */
+	int (*list_changed)(struct engine_conn *conn, uint64_t from_seq, uint64_t to_seq,
+			    struct old_list *out);
 	/* Rows of the history. */
 	int (*count_history)(struct engine_conn *conn, uint64_t *rows);
 	/* See index_list_audit and index_last_audit. */

@@ -996,6 +996,13 @@ int index_list_old(struct index *index, struct index_reader *reader, uint64_t sn
 	return reader->conn->ops->list_old(index_conn_of(reader), snapshot_seq, count_max, out);
 }
 
+int index_list_changed(struct index *index, struct index_reader *reader, uint64_t from_seq,
+		       uint64_t to_seq, struct old_list *out)
+{
+	(void)index;
+	return reader->conn->ops->list_changed(index_conn_of(reader), from_seq, to_seq, out);
+}
+
 int index_count_history(struct index *index, struct index_reader *reader, uint64_t *rows)
 {
 	(void)index;

@@ -216,6 +216,15 @@ int index_list_snapshots(struct index *index, struct index_reader *reader,
  */
 int index_list_old(struct index *index, struct index_reader *reader, uint64_t snapshot_seq,
 		   size_t count_max, struct old_list *out);
+/*
+ * index_list_changed - what the snapshot of from_seq shows and records behind it, up to to_seq
+ * (INT64_MAX: all that are applied), replaced or took away: inodes (at 0: also when only a name in
+ * a directory came or went), and directories that lost a name (at 1).  A look at those alone.
+ * -E2BIG: more than CHANGED_MAX.
+ */
+#define CHANGED_MAX (4u << 20)
+int index_list_changed(struct index *index, struct index_reader *reader, uint64_t from_seq,
+		       uint64_t to_seq, struct old_list *out);
 /* Rows of the history; reads them all. */
 int index_count_history(struct index *index, struct index_reader *reader, uint64_t *rows);
 

@@ -630,6 +630,7 @@ const struct engine_ops sqlite_engine = {
 	.view_subtree_shards = sqlite_view_subtree_shards,
 	.list_old = sqlite_list_old,
 	.count_history = sqlite_count_history,
+	.list_changed = sqlite_list_changed,
 	.list_audit = sqlite_list_audit,
 	.last_audit = sqlite_last_audit,
 	.get_counter = sqlite_get_counter,

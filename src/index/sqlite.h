@@ -189,6 +189,12 @@
 	  SQL_OLD("extent", "ino", "off") " UNION ALL " SQL_OLD("dirent", "parent", "cookie")      \
 	  " UNION ALL " SQL_OLD("inode", "ino", "0") " UNION ALL " SQL_OLD("xattr", "ino", "0")    \
 	  " UNION ALL " SQL_OLD("symlink", "ino", "0") " LIMIT ?2")                                \
+	X(CHANGED_INODES,                                                                          \
+	  "SELECT ino FROM inode_history INDEXED BY inode_history_by_death "                       \
+	  "WHERE death>?1 AND death<=?2 AND birth<=?1 ORDER BY ino")                               \
+	X(CHANGED_PARENTS,                                                                         \
+	  "SELECT DISTINCT parent FROM dirent_history INDEXED BY dirent_history_by_death "         \
+	  "WHERE death>?1 AND death<=?2 AND birth<=?1 ORDER BY parent")                            \
 	X(COUNT_HISTORY,                                                                           \
 	  "SELECT (SELECT count(*) FROM inode_history)+(SELECT count(*) FROM dirent_history)+"     \
 	  "(SELECT count(*) FROM xattr_history)+(SELECT count(*) FROM symlink_history)+"           \
@@ -419,6 +425,8 @@ int sqlite_view_subtree_shards(struct engine_conn *conn, uint64_t seq, uint64_t 
 int sqlite_list_old(struct engine_conn *conn, uint64_t seq, size_t count_max,
 		    struct old_list *out);
 int sqlite_count_history(struct engine_conn *conn, uint64_t *rows);
+int sqlite_list_changed(struct engine_conn *conn, uint64_t from_seq, uint64_t to_seq,
+			struct old_list *out);
 
 /*
  * What statements that select the same columns share (sqlite_read.c).  One, or all, of the rows of a

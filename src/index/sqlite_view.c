@@ -148,3 +148,33 @@ int sqlite_count_history(struct engine_conn *base, uint64_t *rows)
 
 	return r < 0 ? r : sqlite_read_numbers(conn, stmt, 1, rows, &count);
 }
+
+/* Inodes of a statement, with `at` beside each. */
+static int add_changed(struct sqlite_conn *conn, enum sql_id id, uint64_t from_seq, uint64_t to_seq,
+		       uint64_t at, struct old_list *out)
+{
+	sqlite3_stmt *stmt;
+	int r = sqlite_bind(conn, id, &stmt, "uu", from_seq, to_seq);
+
+	if (r < 0)
+		return r;
+	while ((r = sqlite_row(conn, stmt)) > 0) {
+		struct old_row row = {sqlite_column_u64(stmt, 0), at};
+
+		r = out->count < CHANGED_MAX ? old_list_add(out, &row) : -E2BIG;
+		if (r < 0) {
+			sqlite_done(stmt);
+			break;
+		}
+	}
+	return r;
+}
+
+int sqlite_list_changed(struct engine_conn *base, uint64_t from_seq, uint64_t to_seq,
+			struct old_list *out)
+{
+	struct sqlite_conn *conn = sqlite_conn_of(base);
+	int r = add_changed(conn, SQL_CHANGED_INODES, from_seq, to_seq, 0, out);
+
+	return r < 0 ? r : add_changed(conn, SQL_CHANGED_PARENTS, from_seq, to_seq, 1, out);
+}

@@ -115,6 +115,8 @@ lib_store_a_SOURCES = \
 	src/store/sequencer_private.h \
 	src/store/snapshot.c \
 	src/store/snapshot.h \
+	src/store/snapshot_diff.c \
+	src/store/snapshot_diff.h \
 	src/store/space.c \
 	src/store/spool.c \
 	src/store/spool.h \

@@ -13,7 +13,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum snapshot_exit { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOWN = 3, EXIT_DENIED = 7 };
+enum snapshot_exit {
+	EXIT_DONE = 0,
+	EXIT_FAILED = 1,
+	EXIT_USAGE = 2,
+	EXIT_UNKNOWN = 3,
+	EXIT_PARTIAL = 6,
+	EXIT_DENIED = 7,
+};
 
 struct snapshot_options {
 	const char *mount;
@@ -81,7 +88,7 @@ static int ask(const struct snapshot_options *options, const char *path, json_t 
 	if (json_is_false(json_object_get(answer, "ok")))
 		fprintf(stderr, "shardctl: %s\n",
 			json_string_value(json_object_get(answer, "error")));
-	if (!options->is_json && print && json_is_true(json_object_get(answer, "ok")))
+	if (!options->is_json && print && (code == EXIT_DONE || code == EXIT_PARTIAL))
 		print(answer);
 	json_decref(answer);
 	return (int)code;
@@ -120,11 +127,62 @@ static int run_delete(const struct snapshot_options *options, char **args, unsig
 	return ask(options, NULL, request_of("snapshot delete", args[0]), NULL);
 }
 
+static void print_diff(const json_t *answer)
+{
+	json_t *entry;
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, "entries"), i, entry) {
+		static const char *const words[] = {"added",	  "removed", "modified",
+						    "attributes", "renamed"};
+		const char *change = json_string_value(json_object_get(entry, "change"));
+		const char *from = json_string_value(json_object_get(entry, "from"));
+		const char *slash = json_object_get(entry, "directory") ? "/" : "";
+		char mark = '?';
+
+		for (size_t w = 0; change && w < ARRAY_COUNT(words); w++)
+			if (strcmp(change, words[w]) == 0)
+				mark = "+-MAR"[w];
+		printf("%c  ", mark);
+		if (from)
+			printf("%s%s -> ", from, slash);
+		printf("%s%s\n", json_string_value(json_object_get(entry, "path")), slash);
+	}
+}
+
+/* NAME [NAME2] [PATH]: what has a slash in it, or is a dot, is a path. */
+static int run_diff(const struct snapshot_options *options, char **args, unsigned count)
+{
+	json_t *request = request_of("snapshot diff", args[0]);
+	const char *path = NULL, *to = NULL;
+
+	for (unsigned i = 1; i < count; i++) {
+		bool is_path = strchr(args[i], '/') || strcmp(args[i], ".") == 0;
+
+		if ((is_path ? path : to) || (!is_path && path)) {
+			json_decref(request);
+			fputs("shardctl: usage: shardctl snapshot diff NAME [NAME2] [PATH]\n"
+			      "A PATH has a slash in it, or is a dot.\n", stderr);
+			return EXIT_USAGE;
+		}
+		if (is_path)
+			path = args[i];
+		else
+			to = args[i];
+	}
+	if (to)
+		json_object_set_new(request, "to", json_string(to));
+	if (path)
+		json_object_set_new(request, "part", json_true());
+	return ask(options, path, request, print_diff);
+}
+
 /* ---- the command line ---- */
 
 static const struct snapshot_command commands[] = {
 	{"create", "NAME [PATH]", "keep the tree at PATH as it is now", 1, 2, run_create},
 	{"list", "", "the snapshots that there are", 0, 0, run_list},
+	{"diff", "NAME [NAME2] [PATH]", "what changed since NAME, now or in NAME2", 1, 3, run_diff},
 	{"delete", "NAME", "give back what only that snapshot holds", 1, 1, run_delete},
 };
 
