@@ -93,9 +93,12 @@ static void put_protection(json_t *out, const struct store_protection *p)
 	put(out, "files", number(p->totals.files));
 	put(out, "directories", number(p->totals.directories));
 	put(out, "bytes", number(p->totals.bytes));
-	put(out, "chunks", number(p->totals.chunks));
-	put(out, "stored_bytes", number(p->totals.stored_bytes));
-	put(out, "shared_bytes", number(p->totals.shared_bytes));
+	if (p->asked == STORE_ASK_STORAGE || p->totals.stored_bytes > 0)
+		put(out, "stored_bytes", number(p->totals.stored_bytes));
+	if (p->asked == STORE_ASK_STORAGE) {
+		put(out, "chunks", number(p->totals.chunks));
+		put(out, "shared_bytes", number(p->totals.shared_bytes));
+	}
 	if (p->is_corrupt)
 		put(out, "integrity", json_string("corrupt"));
 	else if (p->verified_sec > 0)
@@ -118,7 +121,8 @@ static enum ctl_exit verb_stat(struct ctl_call *call)
 	struct store_protection protection;
 	char text[POLICY_TEXT_SIZE] = "";
 	struct policy policy;
-	int r = store_protection(call->store, call->reader, call->inode, &protection);
+	int r = store_protection(call->store, call->reader, call->inode, STORE_ASK_STORAGE,
+				 &protection);
 
 	if (r < 0)
 		return ctl_fail(call, CTL_UNKNOWN, "protection: %s", err_sentence(r));
@@ -357,7 +361,8 @@ static enum ctl_exit verb_status(struct ctl_call *call)
 	int r = inode_load(call->store->inodes, call->store->index, call->reader, INO_ROOT, &root);
 
 	if (r == 0) {
-		r = store_protection(call->store, call->reader, root, &protection);
+		r = store_protection(call->store, call->reader, root, STORE_ASK_COPIES,
+				     &protection);
 		inode_unref(call->store->inodes, root, 1);
 	}
 	if (r < 0)
@@ -422,7 +427,8 @@ static enum ctl_exit verb_wait(struct ctl_call *call)
 	for (;;) {
 		json_t *progress;
 
-		r = store_protection(call->store, call->reader, call->inode, &protection);
+		r = store_protection(call->store, call->reader, call->inode, STORE_ASK_COPIES,
+				     &protection);
 		if (r < 0)
 			return ctl_fail(call, CTL_UNKNOWN, "protection: %s", err_sentence(r));
 		if (protection.worst == PROTECTION_LOST)

@@ -11,28 +11,39 @@
 
 #define SHARDS_PAGE 1024u
 
-static void judge_shard(struct store *store, struct index_reader *reader, uint64_t shard_no,
-			const struct policy *file_policy, const struct provider_facts *facts,
-			unsigned fact_count, struct store_protection *out)
+/* One question: what it is asked of, and what was found. */
+struct judgement {
+	struct store *store;
+	struct index_reader *reader;
+	struct provider_facts facts[CONFIG_PROVIDERS_MAX];
+	unsigned fact_count;
+	struct policy policy; /* of the file or directory; that of a shard may ask for more */
+	struct store_protection answer;
+};
+
+/* shard NULL: there is no such row. */
+static void judge_shard(struct judgement *judgement, uint64_t shard_no,
+			const struct shard_row *shard)
 {
+	struct store *store = judgement->store;
+	struct store_protection *out = &judgement->answer;
 	AUTO(copy_list) copies = ROW_LIST_INIT;
-	struct shard_row shard;
-	struct policy policy;
+	struct policy policy = judgement->policy;
 	unsigned valid = 0, wanted = 0;
 	enum protection protection = PROTECTION_LOST;
 	bool in_spool = spool_has(store->spool, shard_no);
 	int64_t verified = INT64_MAX;
 
-	policy = *file_policy;
-	if (index_get_shard(store->index, reader, shard_no, &shard) == 0 &&
-	    index_list_copies(store->index, reader, shard_no, &copies) == 0) {
+	if (shard &&
+	    index_list_copies(store->index, judgement->reader, shard_no, &copies) == 0) {
 		struct policy of_shard;
 
-		policies_get(store->priv->policies, shard.policy_root, &of_shard);
+		policies_get(store->priv->policies, shard->policy_root, &of_shard);
 		if (of_shard.copies > policy.copies)
 			policy = of_shard;
-		protection = placement_judge(&policy, copies.rows, (unsigned)copies.count, facts,
-					     fact_count, in_spool, &valid, &wanted);
+		protection = placement_judge(&policy, copies.rows, (unsigned)copies.count,
+					     judgement->facts, judgement->fact_count, in_spool,
+					     &valid, &wanted);
 	}
 	for (size_t i = 0; i < copies.count; i++) {
 		const struct copy_row *copy = &copies.rows[i];
@@ -50,6 +61,94 @@ static void judge_shard(struct store *store, struct index_reader *reader, uint64
 	out->worst = MAX(out->worst, protection);
 }
 
+/* Each shard of the subtree, whatever else there is. */
+static int judge_subtree(struct judgement *judgement, uint64_t ino)
+{
+	struct subtree_totals *totals = judgement->answer.asked == STORE_ASK_STORAGE
+						? &judgement->answer.totals : NULL;
+	struct index *index = judgement->store->index;
+	uint64_t shard_nos[SHARDS_PAGE], after = 0;
+	size_t count;
+
+	do {
+		int r = index_subtree_shards(index, judgement->reader, ino, after, SHARDS_PAGE,
+					     shard_nos, &count, after == 0 ? totals : NULL);
+
+		if (r < 0)
+			return r;
+		for (size_t i = 0; i < count; i++) {
+			struct shard_row shard;
+
+			r = index_get_shard(index, judgement->reader, shard_nos[i], &shard);
+			judge_shard(judgement, shard_nos[i], r == 0 ? &shard : NULL);
+		}
+		if (count > 0)
+			after = shard_nos[count - 1];
+	} while (count == SHARDS_PAGE);
+	return 0;
+}
+
+/* Each shard that anything needs. */
+static int judge_all(struct judgement *judgement)
+{
+	uint64_t after = 0;
+	size_t count;
+
+	do {
+		AUTO(shard_list) shards = ROW_LIST_INIT;
+		int r = index_list_shards(judgement->store->index, judgement->reader, after,
+					  SHARDS_PAGE, &shards);
+
+		if (r < 0)
+			return r;
+		count = shards.count;
+		for (size_t i = 0; i < count; i++) {
+			const struct shard_row *shard = &shards.rows[i];
+
+			after = shard->shard_no;
+			if (shard->live_bytes == 0)
+				continue;
+			judgement->answer.totals.stored_bytes += shard->live_bytes;
+			judge_shard(judgement, shard->shard_no, shard);
+		}
+	} while (count == SHARDS_PAGE);
+	return 0;
+}
+
+/* Whether a look at all shards is less work than one at all files, and may answer. */
+static bool is_all_cheaper(struct judgement *judgement, const struct dir_counter *below)
+{
+	struct index_totals totals;
+
+	index_totals(judgement->store->index, &totals);
+	return judgement->answer.asked == STORE_ASK_STATUS && below->files > totals.shards;
+}
+
+static int judge_dir(struct judgement *judgement, uint64_t ino)
+{
+	struct store_protection before = judgement->answer;
+	struct dir_counter below;
+	int r = index_get_dir_counter(judgement->store->index, judgement->reader, ino, &below);
+	bool is_whole = ino == INO_ROOT && before.asked != STORE_ASK_STORAGE;
+
+	if (r == 0 && (is_whole || is_all_cheaper(judgement, &below))) {
+		r = judge_all(judgement);
+		/* what is not protected may be somebody else's */
+		if (r == 0 && !is_whole && judgement->answer.worst > PROTECTION_PROTECTED) {
+			judgement->answer = before;
+			r = judge_subtree(judgement, ino);
+		}
+	} else if (r == 0) {
+		r = judge_subtree(judgement, ino);
+	}
+	if (r == 0 && before.asked != STORE_ASK_STORAGE) {
+		judgement->answer.totals.files = below.files;
+		judgement->answer.totals.directories = below.directories;
+		judgement->answer.totals.bytes = below.bytes;
+	}
+	return r;
+}
+
 static bool is_dirty(struct inode *inode)
 {
 	LOCK_SCOPE(&inode->lock);
@@ -57,50 +156,47 @@ static bool is_dirty(struct inode *inode)
 }
 
 int store_protection(struct store *store, struct index_reader *reader, struct inode *inode,
-		     struct store_protection *out)
+		     enum store_ask ask, struct store_protection *out)
 {
-	struct store_protection answer = {.worst = PROTECTION_PROTECTED, .verified_sec = INT64_MAX};
-	struct provider_facts facts[CONFIG_PROVIDERS_MAX];
-	uint64_t shard_nos[SHARDS_PAGE], after = 0;
-	unsigned fact_count = transfer_facts(store->transfer, facts, CONFIG_PROVIDERS_MAX);
-	struct policy policy;
+	struct judgement judgement = {
+		.store = store,
+		.reader = reader,
+		.answer = {.asked = inode_is_dir(inode) ? ask : STORE_ASK_STORAGE,
+			   .worst = PROTECTION_PROTECTED,
+			   .verified_sec = INT64_MAX},
+	};
+	struct store_protection *answer = &judgement.answer;
 	bool is_pending;
-	size_t count;
 	int r;
 
+	judgement.fact_count =
+		transfer_facts(store->transfer, judgement.facts, CONFIG_PROVIDERS_MAX);
 	/* before all else: what ends meanwhile counts as pending */
 	r = converge_touches(store->priv->converge, reader, inode->row.ino, inode_is_dir(inode),
 			     &is_pending);
 	if (r < 0)
 		return r;
-	answer.as_of_seq = sequencer_last_seq(store->sequencer);
-	r = sequencer_wait_applied(store->sequencer, answer.as_of_seq);
+	answer->as_of_seq = sequencer_last_seq(store->sequencer);
+	r = sequencer_wait_applied(store->sequencer, answer->as_of_seq);
 	if (r < 0)
 		return r;
-	policies_get(store->priv->policies, inode->row.policy_root, &policy);
-	do {
-		r = index_subtree_shards(store->index, reader, inode->row.ino, after, SHARDS_PAGE,
-					 shard_nos, &count, after == 0 ? &answer.totals : NULL);
-		if (r < 0)
-			return r;
-		for (size_t i = 0; i < count; i++)
-			judge_shard(store, reader, shard_nos[i], &policy, facts, fact_count,
-				    &answer);
-		if (count > 0)
-			after = shard_nos[count - 1];
-	} while (count == SHARDS_PAGE);
-	if (answer.shards == 0) {
-		answer.verified_sec = 0;
-		answer.copies_have = answer.copies_want = policy.copies;
+	policies_get(store->priv->policies, inode->row.policy_root, &judgement.policy);
+	r = inode_is_dir(inode) ? judge_dir(&judgement, inode->row.ino)
+				: judge_subtree(&judgement, inode->row.ino);
+	if (r < 0)
+		return r;
+	if (answer->shards == 0) {
+		answer->verified_sec = 0;
+		answer->copies_have = answer->copies_want = judgement.policy.copies;
 	}
 	if (is_pending)
-		answer.worst = MAX(answer.worst, PROTECTION_REPLICATING);
+		answer->worst = MAX(answer->worst, PROTECTION_REPLICATING);
 	if (inode_is_regular(inode)) {
 		if (is_dirty(inode))
-			answer.worst = MAX(answer.worst, PROTECTION_LOCAL);
+			answer->worst = MAX(answer->worst, PROTECTION_LOCAL);
 		else if (inode->write_open_count > 0)
-			answer.worst = MAX(answer.worst, PROTECTION_REPLICATING);
+			answer->worst = MAX(answer->worst, PROTECTION_REPLICATING);
 	}
-	*out = answer;
+	*out = *answer;
 	return 0;
 }

@@ -172,8 +172,19 @@ struct store_space {
 };
 void store_space(struct store *store, struct store_space *out);
 
-/* Protection of one file (all its shards) or, for a directory, of its subtree. */
+/*
+ * Protection of one file (all its shards) or, for a directory, of its subtree.  The root is what is
+ * stored at all, what only snapshots still show included: a look at each shard, however many files
+ * there are.  Another directory costs a look at each file below, but for STORE_ASK_STATUS no more
+ * than one at each shard while everything is protected.
+ */
+enum store_ask {
+	STORE_ASK_STATUS,  /* worst, as_of_seq */
+	STORE_ASK_COPIES,  /* and all but extents, chunks and shared_bytes of the totals */
+	STORE_ASK_STORAGE, /* everything, of files and directories that are there now */
+};
 struct store_protection {
+	enum store_ask asked;
 	enum protection worst;
 	unsigned copies_have, copies_want; /* of the worst shard */
 	int64_t verified_sec;              /* oldest; 0: some copy was never verified */
@@ -182,7 +193,8 @@ struct store_protection {
 	struct subtree_totals totals;
 	uint64_t shards;
 };
+/* Any thread that may wait; 0, or the errors of the index. */
 int store_protection(struct store *store, struct index_reader *reader, struct inode *inode,
-		     struct store_protection *out);
+		     enum store_ask ask, struct store_protection *out);
 
 #endif

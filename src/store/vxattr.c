@@ -110,9 +110,9 @@ static bool has_unsettled(struct store *store, struct index_reader *reader, stru
 }
 
 static int get_protection(struct store *store, struct index_reader *reader, struct inode *inode,
-			  struct store_protection *out)
+			  enum store_ask ask, struct store_protection *out)
 {
-	int r = store_protection(store, reader, inode, out);
+	int r = store_protection(store, reader, inode, ask, out);
 
 	if (r == 0 && out->worst == PROTECTION_PROTECTED &&
 	    has_unsettled(store, reader, inode))
@@ -124,7 +124,7 @@ static int get_status(struct store *store, struct index_reader *reader, struct i
 		      struct buf *out)
 {
 	struct store_protection protection;
-	int r = get_protection(store, reader, inode, &protection);
+	int r = get_protection(store, reader, inode, STORE_ASK_STATUS, &protection);
 
 	return r < 0 ? r : put_text(out, protection_name(protection.worst));
 }
@@ -133,7 +133,7 @@ static int get_copies(struct store *store, struct index_reader *reader, struct i
 		      struct buf *out)
 {
 	struct store_protection protection;
-	int r = get_protection(store, reader, inode, &protection);
+	int r = get_protection(store, reader, inode, STORE_ASK_COPIES, &protection);
 
 	return r < 0 ? r
 		     : buf_printf(out, "%u/%u", protection.copies_have, protection.copies_want);
@@ -144,7 +144,7 @@ static int get_integrity(struct store *store, struct index_reader *reader, struc
 {
 	struct store_protection protection;
 	char when[CLOCK_RFC3339_SIZE];
-	int r = get_protection(store, reader, inode, &protection);
+	int r = get_protection(store, reader, inode, STORE_ASK_COPIES, &protection);
 
 	if (r < 0)
 		return r;
@@ -301,7 +301,7 @@ static int get_storage(struct store *store, struct index_reader *reader, struct 
 		       struct buf *out)
 {
 	struct store_protection protection;
-	int r = get_protection(store, reader, inode, &protection);
+	int r = get_protection(store, reader, inode, STORE_ASK_STORAGE, &protection);
 	const struct subtree_totals *totals = &protection.totals;
 
 	if (r < 0)

@@ -87,7 +87,7 @@ static void settle(void)
 
 static void status(struct inode *inode, struct store_protection *out)
 {
-	cr_assert_eq(store_protection(world.store, world.reader, inode, out), 0);
+	cr_assert_eq(store_protection(world.store, world.reader, inode, STORE_ASK_COPIES, out), 0);
 }
 
 static void until_protected(struct inode *inode, unsigned copies)
