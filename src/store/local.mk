@@ -120,8 +120,10 @@ lib_store_a_SOURCES = \
 	src/store/space.c \
 	src/store/spool.c \
 	src/store/spool.h \
+	src/store/spool_append.c \
 	src/store/spool_private.h \
 	src/store/spool_recover.c \
+	src/store/spool_seal.c \
 	src/store/store.c \
 	src/store/store.h \
 	src/store/store_clock.c \

@@ -2,7 +2,10 @@
 #ifndef SHARDFS_STORE_SPOOL_PRIVATE_H
 #define SHARDFS_STORE_SPOOL_PRIVATE_H
 
-/* Shared by spool.c (append, sync, seal, release) and spool_recover.c (files, moving). */
+/*
+ * Shared by spool.c (the table, reading, syncing, release), spool_append.c, spool_seal.c (the
+ * sealer's thread) and spool_recover.c (files, moving).
+ */
 
 #include "store/spool.h"
 #include "util/list.h"
@@ -90,10 +93,20 @@ const char *spool_path(const struct spool *spool, const struct shard_id *id,
 /* A shard with these settings that is in no list yet; takes over fd. -ENOMEM. */
 int spool_shard_new(const struct shard_row *row, struct spool_shard **out);
 void spool_shard_free(struct spool_shard *shard);
+DEFINE_FREEP(spool_shard)
 void spool_shard_charge_locked(struct spool *spool, struct spool_shard *shard, uint64_t bytes);
 int spool_shard_insert_locked(struct spool *spool, struct spool_shard *shard, struct list *list);
 /* Out of every table; freed now or by the last user. */
 void spool_shard_drop_locked(struct spool *spool, struct spool_shard *shard);
+/* NULL: no such shard. */
+struct spool_shard *spool_shard_find_locked(struct spool *spool, uint64_t shard_no);
+/* One user less; the last one of a shard that is gone frees it. */
+void spool_shard_unuse_locked(struct spool_shard *shard);
+/* No more records: SPOOL_CLOSING or SPOOL_BROKEN; the sealer decides what becomes of it. */
+void spool_shard_close_locked(struct spool *spool, struct spool_shard *shard, enum spool_state to);
+void spool_shard_free_keys(struct spool_shard *shard);
+/* The sealer's thread; arg is the spool. */
+void *spool_sealer_run(void *arg);
 void spool_checker_free(struct spool_checker *checker);
 
 /*
