@@ -6,7 +6,7 @@
 . "$SHARDFS_SRCDIR/tests/e2e/lib.sh"
 
 has_entry() { # KIND TEXT
-	shardctl -m "$MNT" --json audit list --kind "$1" | grep -qF -- "$2"
+	shardctl -m "$MNT" --json audit list --kind "$1" | has -F -- "$2"
 }
 verify_is() { # EXIT STATUS
 	local code=0

@@ -8,7 +8,7 @@
 . "${BASH_SOURCE[0]%/*}/lib.sh"
 
 has_entry() { # KIND TEXT
-	shardctl -m "$MNT" --json audit list --kind "$1" | grep -qF -- "$2"
+	shardctl -m "$MNT" --json audit list --kind "$1" | has -F -- "$2"
 }
 count_entries() { # KIND
 	shardctl -m "$MNT" --json audit list --kind "$1" | jq '.entries | length'
@@ -64,7 +64,7 @@ for _ in 1 2 3; do
 	truncate -s 65530 "$FS/audit-pending" # full to the last line
 	wrong fsck.shardfs "$CONF"
 done
-head -c 20 "$FS/audit-pending" | grep -qx 00000000000000000003
+head -c 20 "$FS/audit-pending" | has -x 00000000000000000003
 [ "$(stat -c %s "$FS/audit-pending")" -le 65536 ]
 fs_mount
 has_entry pending '"left_out":3'
@@ -86,7 +86,7 @@ shardctl -m "$MNT" scrub >/dev/null || [ $? -eq 4 ]
 [ -f "$shard" ] || die 'it was not repaired'
 eventually 60 has_entry repair "$(basename "$shard")"
 has_entry repair '"was":"missing"'
-log=$(find "$FS/providers/tertiary/index" -name 'snap-*-p000000' | head -n 1)
+log=$(find "$FS/providers/tertiary/index" -name 'snap-*-p000000' | sed -n 1p)
 rm "$log"
 shardctl -m "$MNT" scrub >/dev/null || [ $? -eq 4 ]
 [ -f "$log" ]

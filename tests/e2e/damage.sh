@@ -63,6 +63,9 @@ save() {
 			>"$TMPDIR/saved-$name"
 	done
 }
+primary_is_ok() {
+	shardctl provider list | has '^primary .* ok '
+}
 scrub() { # EXPECTED-EXIT ARGUMENT...: the answer is in $TMPDIR/scrub.json
 	local rc=0 want=$1
 	shift
@@ -171,10 +174,13 @@ for provider in $PROVIDERS; do
 	# emptied, the marker left
 	rm -rf "$FS/providers/$provider"/*
 	remount
-	reads_right "$provider emptied"
+	reads_right "$provider emptied" # and readers tell repair, which may be done at once
+	shardctl scrub >/dev/null || true
+	is_healed "$provider emptied"
+	rm -rf "$FS/providers/$provider"/*
 	scrub 4
 	[ "$(told missing)" -gt 0 ]
-	is_healed "$provider emptied"
+	is_healed "$provider emptied again"
 done
 
 # The marker gone too: the provider is away until it is there again.
@@ -185,7 +191,7 @@ reads_right 'without marker'
 scrub 3
 grep -q 'not listed: primary' "$TMPDIR/scrub.err"
 find "$TMPDIR/primary" -maxdepth 1 -name '.*' -type f -exec cp -a {} "$FS/providers/primary/" \;
-eventually 40 sh -c "shardctl provider list | grep -q '^primary .* ok '"
+eventually 40 primary_is_ok
 scrub 4
 is_healed 'marker is back'
 
@@ -197,7 +203,7 @@ scrub 4
 is_healed 'rolled back'
 
 # One object that its provider cannot read.
-object=$(basename "$(shards_of tertiary | head -n 1)")
+object=$(basename "$(shards_of tertiary | sed -n 1p)")
 echo "GET EIO prefix=$object" >"$TMPDIR/fault-tertiary"
 scrub 4 --deep --provider tertiary
 [ "$(told unreadable)" -eq 1 ] && [ "$(told unrepaired)" -eq 1 ] || die "$(cat "$TMPDIR/scrub.json")"

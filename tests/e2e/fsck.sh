@@ -220,11 +220,11 @@ fresh
 
 # ---- providers ----
 depth=(--deep --providers)
-shard=$(find "$FS/providers/primary" -type f -printf '%f\n' | grep -xE '[0-9a-f]{32}' | sort | head -n 1)
+shard=$(find "$FS/providers/primary" -type f -printf '%f\n' | grep -xE '[0-9a-f]{32}' | sort | sed -n 1p)
 another=$(find "$FS/providers/primary" -type f -printf '%f\n' | grep -xE '[0-9a-f]{32}' | sort | tail -n 1)
 [ "$shard" != "$another" ]
 file() { # PROVIDER NAME
-	find "$FS/providers/$1" -type f -name "$2" | head -n 1
+	find "$FS/providers/$1" -type f -name "$2" | sed -n 1p
 }
 rm "$(file primary superblock)"
 judge provider-superblock-missing repaired
@@ -240,7 +240,7 @@ flip "$(file primary "$shard")" 5000
 judge copy-damaged left whole
 cp "$(file primary "$another")" "$(file primary "$shard")"
 judge copy-swapped left whole
-object=$(find "$FS/providers/primary" -path '*index/*' -name 'log-*' -o -path '*index/*' -name 'snap-*' | sort | head -n 1)
+object=$(find "$FS/providers/primary" -path '*index/*' -name 'log-*' -o -path '*index/*' -name 'snap-*' | sort | sed -n 1p)
 flip "$object" 60
 judge provider-oplog-damaged left
 find "$FS/providers/primary" -path '*index/*' -type f ! -name superblock -delete

@@ -58,7 +58,7 @@ shardctl --json key add --passphrase-file "$TMPDIR/second" --key-file "$TMPDIR/k
 slot=$(jq .slot "$TMPDIR/added")
 [ "$(jq .pending "$TMPDIR/added")" -eq 0 ]
 superblocks_agree
-shardctl key list | grep -q 'both of us *passphrase and key file'
+shardctl key list | has 'both of us *passphrase and key file'
 chmod 644 "$TMPDIR/keyfile"
 fails_with 7 shardctl key add --key-file "$TMPDIR/keyfile"
 chmod 600 "$TMPDIR/keyfile"
@@ -114,7 +114,7 @@ sed -e "s|^home: .*|home: $TMPDIR/new-home|" -e '/^passphrase_command/d' "$TMPDI
 	>"$TMPDIR/new.yaml"
 fails_with 7 shardfs-recover --share "${shares[1]}" "$TMPDIR/new.yaml"
 shardfs-recover --list --share "${shares[1]}" --share "${shares[2]}" "$TMPDIR/new.yaml" |
-	grep -q complete
+	has complete
 rm -rf "$TMPDIR/new-home"
 
 # Removed while a provider is away: pending, and named, until it is back.
@@ -153,7 +153,7 @@ grep -q 'superblock-older provider=primary' "$log"
 pid=$(fs_pid)
 grep -q '^Max core file size *0 *0 ' "/proc/$pid/limits"
 [ "$(awk '/^VmLck/ { print $2 }' "/proc/$pid/status")" -ge 1024 ] ||
-	grep -q secrets-not-locked "$log"
+	has secrets-not-locked "$log"
 for file in "$FS/passphrase" "$TMPDIR/second" "$TMPDIR/third" "$TMPDIR/keyfile"; do
 	word=$(head -n 1 "$file")
 	must_fail grep -rqF -- "$word" "$LOG" "$log" "$FS/journal" "$FS/oplog" "$FS/providers" "$FS/index.db"

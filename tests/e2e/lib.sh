@@ -24,6 +24,7 @@
 #	power COMMAND...	tells it; power_off ends it
 #	tree_make DIR		a tree with everything that a tree can have
 #	tree_describe DIR	all that can be said of it, to be compared
+#	COMMAND | has PATTERN	grep -q would end too early for pipefail
 #	must_fail COMMAND...	succeeds when the command fails
 #	skip REASON		this test cannot run here
 #
@@ -39,6 +40,10 @@ export SHARDFS_HOOKS=$TMPDIR/hooks
 skip() {
 	echo "$*"
 	exit 77
+}
+# grep that reads to the end: what writes into it is never killed by a closed pipe.
+has() {
+	grep "$@" >/dev/null
 }
 die() {
 	echo "$*" >&2
@@ -137,8 +142,8 @@ fs_pid() {
 	local pid dir=${1:-$MNT}
 	for pid in $(pgrep -x shardfs); do
 		if { tr '\0' '\n' <"/proc/$pid/environ"; } 2>/dev/null |
-			grep -qx "SHARDFS_E2E_DIR=$SHARDFS_E2E_DIR" &&
-			{ tr '\0' '\n' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qxF -- "$dir"; then
+			has -x "SHARDFS_E2E_DIR=$SHARDFS_E2E_DIR" &&
+			{ tr '\0' '\n' <"/proc/$pid/cmdline"; } 2>/dev/null | has -xF -- "$dir"; then
 			echo "$pid"
 			return 0
 		fi
@@ -163,7 +168,7 @@ fs_kill() {
 # After the death of the daemon, or of one that may not have mounted at all.
 fs_clear() { # [PID]
 	[ -z "${1:-}" ] || eventually 60 pid_is_gone "$1"
-	while awk '{ print $5 }' /proc/self/mountinfo | grep -qxF -- "$MNT"; do
+	while awk '{ print $5 }' /proc/self/mountinfo | has -xF -- "$MNT"; do
 		umount -l "$MNT"
 	done
 }

@@ -22,8 +22,8 @@ refuses 'no such file' shardfs "$CONF" "$MNT/none"
 refuses 'not a directory' shardfs "$CONF" "$CONF"
 sed 's/^home:/homme:/' "$CONF" >"$FS/wrong.yaml"
 refuses 'wrong.yaml:1.*homme' shardfs "$FS/wrong.yaml" "$MNT"
-shardfs --version | grep -q '^shardfs [0-9]'
-shardfs --help | grep -q '^usage'
+shardfs --version | has '^shardfs [0-9]'
+shardfs --help | has '^usage'
 must_fail shardfs 2>/dev/null
 mv "$FS/passphrase" "$FS/passphrase.right"
 (umask 077 && echo wrong >"$FS/passphrase")

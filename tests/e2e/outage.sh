@@ -78,7 +78,7 @@ outage() { # PROVIDER HOW MEGABYTES
 	wait "$rsync_pid"
 	# a whole tree written while it is away
 	rsync -a "$source/" "$target-while-away/"
-	cp "$source/small-1" "$target-while-away/last"
+	head -c 5000 /dev/urandom >"$target-while-away/last" # nobody has any of it
 	shardctl sync "$MNT"
 	eventually 30 status_is degraded "$target-while-away/last"
 	diff -r "$source" "$target"

@@ -136,7 +136,7 @@ shardctl --json cleanup run >"$TMPDIR/said" || rc=$?
 [ "$(value blocked_bytes <"$TMPDIR/said")" -gt 0 ]
 before=$(shards_at primary)
 [ "$(value deleted_bytes <"$TMPDIR/said")" = 0 ]
-shardctl status | grep -q 'away: secondary'
+shardctl status | has 'away: secondary'
 mv "$TMPDIR/away" "$FS/providers/secondary"
 eventually 60 shardctl cleanup run
 [ "$(shards_at primary)" -lt "$before" ]

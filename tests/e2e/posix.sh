@@ -8,15 +8,12 @@
 
 work=$TMPDIR/work
 mkdir -p "$work"
-has() {
-	command -v "$1" >/dev/null
-}
 missing=()
 # need PROGRAM...: whether all are there; else the check is left out, and the end says so.
 need() {
 	local program
 	for program; do
-		has "$program" || {
+		command -v "$program" >/dev/null || {
 			missing+=("$program")
 			return 1
 		}
@@ -54,19 +51,19 @@ if need setfacl getfacl; then
 	setfacl -m u:1234:rw f
 	[ "$(stat -c %a f)" = 660 ] # the mask shows as the group's bits
 	chmod 0600 f
-	getfacl -cp f | grep -qx 'mask::---'
-	getfacl -cp f | grep -qx 'user:1234:rw-	.*#effective:---\|user:1234:rw-[[:space:]]*#effective:---'
+	getfacl -cp f | has -x 'mask::---'
+	getfacl -cp f | has -x 'user:1234:rw-	.*#effective:---\|user:1234:rw-[[:space:]]*#effective:---'
 	setfacl -m m::rw f
-	setpriv --reuid 1234 --regid 1234 --clear-groups cat f | grep -qx secret
+	setpriv --reuid 1234 --regid 1234 --clear-groups cat f | has -x secret
 	must_fail setpriv --reuid 1235 --regid 1235 --clear-groups cat f 2>/dev/null
 	setfacl -b f
 	[ -z "$(getfattr -m - -d f 2>/dev/null)" ]
 	mkdir d
 	setfacl -d -m u:1234:rwx,g::rx,o::- d
 	(umask 077 && mkdir d/sub && touch d/file)
-	getfacl -cp d/sub | grep -qx 'default:user:1234:rwx'
-	getfacl -cp d/sub | grep -q '^user:1234:rwx'
-	getfacl -cp d/file | grep -q '^user:1234:rwx'
+	getfacl -cp d/sub | has -x 'default:user:1234:rwx'
+	getfacl -cp d/sub | has '^user:1234:rwx'
+	getfacl -cp d/file | has '^user:1234:rwx'
 	[ "$(stat -c %a d/file)" = 660 ] # umask plays no part below a default ACL
 	[ "$(stat -c %a d/sub)" = 770 ]
 	getfacl -cp d/file >"$work/acl.before"
@@ -81,7 +78,7 @@ step 'chattr, setgid directories, sticky'
 if need chattr lsattr; then
 	echo fixed >"$MNT/fixed"
 	chattr +i "$MNT/fixed"
-	lsattr "$MNT/fixed" | grep -q '^....i'
+	lsattr "$MNT/fixed" | has '^....i'
 	must_fail sh -c "echo more >>$MNT/fixed" 2>/dev/null
 	must_fail rm -f "$MNT/fixed" 2>/dev/null
 	must_fail mv "$MNT/fixed" "$MNT/moved" 2>/dev/null
@@ -218,7 +215,7 @@ fs_umount
 fs_mount -o allow_other,suid,dev
 fingerprint "$MNT" >"$work/after"
 diff "$work/before" "$work/after" >"$work/diff" || { head -40 "$work/diff"; die 'remount'; }
-need lsattr && lsattr "$MNT/fixed" | grep -q '^....i'
+need lsattr && lsattr "$MNT/fixed" | has '^....i'
 need chattr && chattr -i "$MNT/fixed"
 rm -rf "${MNT:?}"/*
 [ -z "$(ls -A "$MNT")" ]

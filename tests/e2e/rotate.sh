@@ -94,7 +94,7 @@ fails_with 5 shardctl key destroy --epoch 1
 says 'tertiary'
 mv "$FS/providers/gone" "$FS/providers/tertiary"
 # An object that the index does not know is in the way, and named.
-stray=$(find "$FS/providers/secondary" -type f | grep -E '/[0-9a-f]{32}$' | head -n 1)
+stray=$(find "$FS/providers/secondary" -type f | grep -E '/[0-9a-f]{32}$' | sed -n 1p)
 fake=$(dirname "$(dirname "$stray")")/00/00000000000000000000000000000000
 mkdir -p "${fake%/*}"
 {

@@ -132,7 +132,11 @@ Test(journal, a_tail_torn_at_any_byte_leaves_the_exact_prefix)
 		cr_assert_eq(info.dropped_bytes, len - before);
 	}
 	/* Pages that never reached the disk read as zeros. */
-	for (size_t from = before; from < whole.len; from++) {
+	size_t end = whole.len;
+
+	while (whole.ptr[end - 1] == 0)
+		end--; /* zeros at the end of a seal are not lost: one time in 256 */
+	for (size_t from = before; from < end; from++) {
 		AUTO(buf) torn = BUF_INIT;
 
 		cr_assert_eq(buf_append(&torn, bytes_of(whole.ptr, from)), 0);
