@@ -2,12 +2,15 @@
 /* Snapshots. */
 #include "ctl/ctl_private.h"
 
+#include "store/retention.h"
 #include "store/snapshot_diff.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/mem.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 static enum ctl_exit exit_of(int r)
 {
@@ -206,10 +209,118 @@ static enum ctl_exit verb_snapshot_diff(struct ctl_call *call)
 	return CTL_DONE;
 }
 
+/* ---- retention ---- */
+
+#define RULE_MAX 1000000u
+
+static int read_rules(struct ctl_call *call, struct retention_rules *rules)
+{
+	const struct {
+		const char *key;
+		uint32_t *to;
+	} keys[] = {
+		{"last", &rules->last},	    {"hourly", &rules->hourly},	  {"daily", &rules->daily},
+		{"weekly", &rules->weekly}, {"monthly", &rules->monthly}, {"yearly", &rules->yearly},
+	};
+
+	for (size_t i = 0; i < ARRAY_COUNT(keys); i++) {
+		const json_t *value = json_object_get(call->args, keys[i].key);
+		json_int_t n = value ? json_integer_value(value) : 0;
+
+		if ((value && !json_is_integer(value)) || n < 0 || n > RULE_MAX)
+			return -EINVAL;
+		*keys[i].to = (uint32_t)n;
+	}
+	return retention_has_rule(rules) ? 0 : -EINVAL;
+}
+
+/* Later ones first; of one second the one that was made later. */
+static int compare_newest_first(const void *a, const void *b)
+{
+	const struct snapshot_row *x = a, *y = b;
+
+	if (x->created_sec != y->created_sec)
+		return x->created_sec > y->created_sec ? -1 : 1;
+	return x->snapshot_no > y->snapshot_no ? -1 : x->snapshot_no < y->snapshot_no;
+}
+
+/* Those whose names begin with prefix, newest first. */
+static int list_prefixed(struct ctl_call *call, const char *prefix, struct snapshot_list *out)
+{
+	AUTO(snapshot_list) all = ROW_LIST_INIT;
+	int r = store_snapshot_list(call->store, call->reader, &all);
+
+	for (size_t i = 0; r == 0 && i < all.count; i++)
+		if (strncmp(all.rows[i].name, prefix, strlen(prefix)) == 0)
+			r = snapshot_list_add(out, &all.rows[i]);
+	if (r == 0 && out->count > 1)
+		qsort(out->rows, out->count, sizeof(*out->rows), compare_newest_first);
+	return r;
+}
+
+/* Deletes, unless dry, what no rule keeps; lists of names in the answer. */
+static enum ctl_exit prune(struct ctl_call *call, bool is_dry)
+{
+	const char *prefix = ctl_text_arg(call, "prefix");
+	AUTO(snapshot_list) list = ROW_LIST_INIT;
+	json_t *kept = json_array(), *deleted = json_array(), *left = json_array();
+	struct retention_rules rules;
+	AUTO(buf) why = BUF_INIT;
+	int64_t *secs = NULL;
+	bool *keep = NULL;
+	int r = read_rules(call, &rules);
+
+	ctl_put(call->answer, "kept", kept);
+	ctl_put(call->answer, "deleted", deleted);
+	ctl_put(call->answer, "failed", left);
+	if (r < 0)
+		return ctl_fail(call, CTL_INVALID, "snapshot prune: say what to keep: at least one "
+				"of --keep-last, -hourly, -daily, -weekly, -monthly, -yearly");
+	r = list_prefixed(call, prefix ? prefix : "", &list);
+	if (r == 0 && list.count > 0) {
+		secs = mem_alloc_array(list.count, sizeof(*secs));
+		keep = mem_alloc_array(list.count, sizeof(*keep));
+		r = secs && keep ? 0 : -ENOMEM;
+	}
+	for (size_t i = 0; r == 0 && i < list.count; i++)
+		secs[i] = list.rows[i].created_sec;
+	if (r == 0)
+		retention_choose(&rules, secs, list.count, keep);
+	for (size_t i = 0; r == 0 && i < list.count; i++) {
+		const char *name = list.rows[i].name;
+		int failed = 0;
+
+		if (!keep[i] && !is_dry)
+			failed = store_snapshot_delete(call->store, call->reader, name, &why);
+		json_array_append_new(keep[i] ? kept : failed < 0 ? left : deleted,
+				      json_string(name));
+	}
+	mem_free(secs);
+	mem_free(keep);
+	if (r < 0)
+		return ctl_fail(call, CTL_UNKNOWN, "snapshot prune: %s", err_sentence(r));
+	if (json_array_size(left) > 0)
+		return ctl_fail(call, CTL_PARTIAL, "snapshot prune: %zu could not be deleted: %s",
+				json_array_size(left), why.len ? buf_str(&why) : "see the log");
+	return CTL_DONE;
+}
+
+static enum ctl_exit verb_snapshot_prune(struct ctl_call *call)
+{
+	return prune(call, false);
+}
+
+static enum ctl_exit verb_snapshot_prune_plan(struct ctl_call *call)
+{
+	return prune(call, true);
+}
+
 const struct ctl_verb ctl_verbs_snapshot[] = {
 	{"snapshot create", CTL_ACTION, true, verb_snapshot_create, "keep a tree as it is now"},
 	{"snapshot delete", CTL_ACTION, true, verb_snapshot_delete, "give back what only it holds"},
 	{"snapshot diff", CTL_QUERY, true, verb_snapshot_diff, "what changed since, or until another"},
 	{"snapshot list", CTL_QUERY, false, verb_snapshot_list, "the snapshots that there are"},
+	{"snapshot prune", CTL_ACTION, true, verb_snapshot_prune, "delete what no rule keeps"},
+	{"snapshot prune plan", CTL_QUERY, false, verb_snapshot_prune_plan, "what that would delete"},
 	{0},
 };

@@ -101,6 +101,8 @@ lib_store_a_SOURCES = \
 	src/store/restore_attr.c \
 	src/store/restore_file.c \
 	src/store/restore_private.h \
+	src/store/retention.c \
+	src/store/retention.h \
 	src/store/rewrite.c \
 	src/store/rewrite.h \
 	src/store/rewrite_private.h \

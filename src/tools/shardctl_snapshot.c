@@ -5,6 +5,7 @@
 #include "tools/report.h"
 #include "util/err.h"
 #include "util/mem.h"
+#include "util/units.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -22,9 +23,18 @@ enum snapshot_exit {
 	EXIT_DENIED = 7,
 };
 
+#define KEEP_OPTION 256 /* of getopt: the first of them */
+#define KEEP_MAX    1000000u
+
+/* --keep-last and so on; the keys of the request. */
+enum keep { KEEP_LAST, KEEP_HOURLY, KEEP_DAILY, KEEP_WEEKLY, KEEP_MONTHLY, KEEP_YEARLY, KEEP_COUNT };
+static const char *const keep_keys[KEEP_COUNT] = {"last",   "hourly",  "daily",
+						  "weekly", "monthly", "yearly"};
+
 struct snapshot_options {
 	const char *mount;
-	bool is_json;
+	bool is_json, is_dry_run;
+	uint64_t keep[KEEP_COUNT];
 };
 
 struct snapshot_command {
@@ -177,12 +187,42 @@ static int run_diff(const struct snapshot_options *options, char **args, unsigne
 	return ask(options, path, request, print_diff);
 }
 
+static void print_names(const json_t *answer, const char *key, const char *word)
+{
+	json_t *name;
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, key), i, name)
+		printf("%s  %s\n", word, json_string_value(name));
+}
+
+static void print_pruned(const json_t *answer)
+{
+	print_names(answer, "kept", "keep  ");
+	print_names(answer, "deleted", "delete");
+}
+
+static int run_prune(const struct snapshot_options *options, char **args, unsigned count)
+{
+	json_t *request = request_of(options->is_dry_run ? "snapshot prune plan" : "snapshot prune",
+				     NULL);
+
+	for (unsigned k = 0; k < KEEP_COUNT; k++)
+		json_object_set_new(request, keep_keys[k],
+				    json_integer((json_int_t)options->keep[k]));
+	if (count > 0)
+		json_object_set_new(request, "prefix", json_string(args[0]));
+	return ask(options, NULL, request, print_pruned);
+}
+
 /* ---- the command line ---- */
 
 static const struct snapshot_command commands[] = {
 	{"create", "NAME [PATH]", "keep the tree at PATH as it is now", 1, 2, run_create},
 	{"list", "", "the snapshots that there are", 0, 0, run_list},
 	{"diff", "NAME [NAME2] [PATH]", "what changed since NAME, now or in NAME2", 1, 3, run_diff},
+	{"prune", "--keep-daily N... [--dry-run] [PREFIX]", "delete those that no rule keeps", 0, 1,
+	 run_prune},
 	{"delete", "NAME", "give back what only that snapshot holds", 1, 1, run_delete},
 };
 
@@ -205,6 +245,10 @@ static void print_help(void)
 	puts("\nOptions:\n"
 	     "  -m, --mount DIR   the mount to talk to\n"
 	     "  -j, --json        one JSON object on standard output\n"
+	     "      --keep-last N, --keep-hourly N, --keep-daily N, --keep-weekly N,\n"
+	     "      --keep-monthly N, --keep-yearly N\n"
+	     "                    prune: keep so many; at least one of them is needed\n"
+	     "  -d, --dry-run     prune: say what would go; change nothing\n"
 	     "  -h, --help        this text\n"
 	     "\nExit status: as for shardctl.");
 }
@@ -215,13 +259,32 @@ static int parse(int argc, char **argv, struct snapshot_options *o)
 	static const struct option longs[] = {
 		{"mount", required_argument, NULL, 'm'},
 		{"json", no_argument, NULL, 'j'},
+		{"dry-run", no_argument, NULL, 'd'},
+		{"keep-last", required_argument, NULL, KEEP_OPTION + KEEP_LAST},
+		{"keep-hourly", required_argument, NULL, KEEP_OPTION + KEEP_HOURLY},
+		{"keep-daily", required_argument, NULL, KEEP_OPTION + KEEP_DAILY},
+		{"keep-weekly", required_argument, NULL, KEEP_OPTION + KEEP_WEEKLY},
+		{"keep-monthly", required_argument, NULL, KEEP_OPTION + KEEP_MONTHLY},
+		{"keep-yearly", required_argument, NULL, KEEP_OPTION + KEEP_YEARLY},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "m:jh", longs, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "m:jdh", longs, NULL)) >= 0) {
+		if (c >= KEEP_OPTION && c < KEEP_OPTION + KEEP_COUNT) {
+			unsigned k = (unsigned)c - KEEP_OPTION;
+
+			if (units_parse_count(optarg, &o->keep[k]) == 0 && o->keep[k] <= KEEP_MAX)
+				continue;
+			fprintf(stderr, "shardctl: --keep-%s: %s: must be 0 to %u\n", keep_keys[k],
+				optarg, KEEP_MAX);
+			return 1 + EXIT_USAGE;
+		}
 		switch (c) {
+		case 'd':
+			o->is_dry_run = true;
+			break;
 		case 'm':
 			o->mount = optarg;
 			break;

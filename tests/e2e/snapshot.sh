@@ -170,6 +170,48 @@ if command -v setpriv >/dev/null; then
 fi
 shardctl -m "$MNT" --json audit list --kind command | grep -q 'snapshot create'
 
+# ---- retention ----
+for i in 1 2 3 4; do
+	shardctl -m "$MNT" snapshot create "auto-$i" "$MNT/lower" >/dev/null
+done
+exit_is 2 shardctl -m "$MNT" snapshot prune auto-
+exit_is 2 shardctl -m "$MNT" snapshot prune --keep-last x auto-
+exit_is 0 shardctl -m "$MNT" snapshot prune --dry-run --keep-last 2 auto-
+printf 'keep    auto-4\nkeep    auto-3\ndelete  auto-2\ndelete  auto-1\n' | diff - "$TMPDIR/out"
+[ -d "$SNAP/auto-1" ]
+exit_is 0 shardctl -m "$MNT" snapshot prune --keep-last 2 auto-
+[ "$(ls "$SNAP" | tr '\n' ' ')" = 'auto-3 auto-4 first second third ' ]
+exit_is 0 shardctl -m "$MNT" snapshot prune --keep-yearly 1 auto-
+[ "$(ls "$SNAP" | tr '\n' ' ')" = 'auto-4 first second third ' ]
+shardctl -m "$MNT" snapshot delete auto-4
+
+# ---- handles of files outlive a remount ----
+handle() { # make FILE|open: prints what is in it
+	python3 - "$MNT" "$TMPDIR/handle" "$@" <<'END'
+import ctypes, os, sys
+mnt, store, what = sys.argv[1:4]
+libc = ctypes.CDLL(None, use_errno=True)
+mount = ctypes.c_int()
+if what == 'make':
+    h = ctypes.create_string_buffer(8 + 128)
+    ctypes.memmove(h, (128).to_bytes(4, sys.byteorder), 4)
+    if libc.name_to_handle_at(-100, sys.argv[4].encode(), h, ctypes.byref(mount), 0) < 0:
+        sys.exit(os.strerror(ctypes.get_errno()))
+    open(store, 'wb').write(h.raw)
+else:
+    h = ctypes.create_string_buffer(open(store, 'rb').read())
+    top = os.open(mnt, os.O_RDONLY)
+    fd = libc.open_by_handle_at(top, h, os.O_RDONLY)
+    if fd < 0:
+        sys.exit(os.strerror(ctypes.get_errno()))
+    sys.stdout.write(os.read(fd, 100).decode())
+END
+}
+handle make "$SNAP/third/below/small"
+fs_umount
+fs_mount -o allow_other
+[ "$(handle open)" = other ]
+
 # ---- kills: before, and after it was told ----
 killed_at() { # PLACE COMMAND...
 	local pid place=$1

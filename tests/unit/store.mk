@@ -11,6 +11,7 @@ bin_unit_store_copies_SOURCES = \
 	tests/lib/data_world.h \
 	tests/property/store_placement.c \
 	tests/unit/store_keeper.c \
+	tests/unit/store_retention.c \
 	tests/unit/store_policy.c
 bin_unit_store_copies_CPPFLAGS = $(UNIT_CPPFLAGS)
 bin_unit_store_copies_LDADD = $(STORE_LIBS) $(CRITERION_LIBS)
