@@ -72,7 +72,9 @@ struct counter_node {
 struct apply {
 	struct engine_conn *conn;
 	struct engine_meta meta, committed_meta;
-	uint64_t newest_snapshot, committed_newest_snapshot; /* seq; 0: none */
+	uint64_t newest_snapshot;	/* seq; 0: none */
+	struct snapshot_list snapshots; /* all in the engine, as last learnt */
+	bool must_learn;		/* what was learnt was rolled back */
 	uint64_t seq; /* of the record in hand */
 	uint64_t restore_seq; /* not 0: apply_restore is at work */
 	uint64_t birth, death; /* restore: of the rows that come; see CHANGE_ROW_VERSION */
@@ -96,10 +98,25 @@ static struct engine_version version_now(const struct apply *apply)
 	};
 }
 
-static bool is_seen(const struct apply *apply, uint64_t birth)
+/* Whether a snapshot sees a row that was born so and dies in that version. */
+static bool is_seen(struct engine_version version, uint64_t birth)
 {
-	return apply->newest_snapshot > 0 && birth <= apply->newest_snapshot &&
-	       apply->newest_snapshot < apply->seq;
+	return version.newest_snapshot > 0 && birth <= version.newest_snapshot &&
+	       version.newest_snapshot < version.seq;
+}
+
+/* The newest snapshot that can be read, of a record before `before`; 0: none. */
+static uint64_t newest_before(const struct apply *apply, uint64_t before)
+{
+	uint64_t newest = 0;
+
+	for (size_t i = 0; i < apply->snapshots.count; i++) {
+		const struct snapshot_row *row = &apply->snapshots.rows[i];
+
+		if (row->name[0] != '\0' && row->seq < before)
+			newest = MAX(newest, row->seq);
+	}
+	return newest;
 }
 
 /* ---- rows in memory ---- */
@@ -561,9 +578,26 @@ static void sum_inode(struct engine_meta *meta, const struct inode_row *row, int
 		meta->bytes += (uint64_t)sign * row->size;
 }
 
+/*
+ * For what belongs to an inode and dies now.  What lost its last name before a snapshot was made is
+ * not in that one: for the snapshots everything of it died then, and what reclaiming takes from it
+ * is not kept for later ones.
+ */
+static struct engine_version version_of(const struct apply *apply, const struct inode_node *node)
+{
+	struct engine_version version = version_now(apply);
+
+	if (node->exists && (node->row.flags & INODE_ORPHAN) &&
+	    node->row.birth <= apply->newest_snapshot) {
+		version.newest_snapshot = newest_before(apply, node->row.birth);
+		version.seq = node->row.birth;
+	}
+	return version;
+}
+
 static int keep_inode(struct apply *apply, const struct inode_node *node)
 {
-	if (!node->exists || !is_seen(apply, node->row.birth))
+	if (!node->exists || !is_seen(version_of(apply, node), node->row.birth))
 		return 0;
 	return apply->conn->ops->put_old_inode(apply->conn, &node->row, apply->seq);
 }
@@ -605,6 +639,7 @@ static int drop_extents(struct apply *apply, uint64_t ino, uint64_t off, uint64_
 
 static int apply_inode_del(struct apply *apply, const struct change *change)
 {
+	struct engine_version version = {0};
 	struct inode_node *node;
 	int r = drop_extents(apply, change->u.ino, 0, INT64_MAX);
 
@@ -616,10 +651,11 @@ static int apply_inode_del(struct apply *apply, const struct change *change)
 		r = count_inode(apply, &node->row, NULL);
 	if (r < 0)
 		return r;
+	version = version_of(apply, node);
 	if (node->exists)
 		sum_inode(&apply->meta, &node->row, -1);
 	r = apply->conn->ops->del_inode(apply->conn, change->u.ino,
-					node->exists ? node->row.mode : 0, version_now(apply));
+					node->exists ? node->row.mode : 0, version);
 	node->exists = node->is_stored = node->is_dirty = false;
 	return r;
 }
@@ -714,6 +750,7 @@ static int apply_chunk_del(struct apply *apply, const struct change *change)
 
 struct drop {
 	struct apply *apply;
+	struct engine_version version; /* in which it dies */
 	uint64_t off, end; /* what is dropped */
 	uint64_t first;    /* where the first row begins; only with count > 0 */
 	uint64_t count;
@@ -738,7 +775,7 @@ static int drop_extent(void *ctx, const struct extent_row *extent, uint64_t birt
 	struct drop *drop = ctx;
 	struct apply *apply = drop->apply;
 	uint64_t end = extent->off + extent->len;
-	bool is_kept = is_seen(apply, birth);
+	bool is_kept = is_seen(drop->version, birth);
 	int refs = is_kept ? 0 : -1;
 	int r = 0;
 
@@ -758,7 +795,8 @@ static int drop_extent(void *ctx, const struct extent_row *extent, uint64_t birt
 		struct extent_row part = cut_extent(extent, MAX(extent->off, drop->off),
 						    MIN(end, drop->end));
 
-		r = apply->conn->ops->put_old_extent(apply->conn, &part, birth, apply->seq);
+		r = apply->conn->ops->put_old_extent(apply->conn, &part, birth,
+						      drop->version.seq);
 	}
 	return r < 0 ? r : ref_chunk(apply, extent->chunk_no, refs);
 }
@@ -786,6 +824,7 @@ static int drop_extents(struct apply *apply, uint64_t ino, uint64_t off, uint64_
 		r = learn_extents_end(apply, inode);
 	if (r < 0 || off >= inode->extents_end)
 		return r;
+	drop.version = version_of(apply, inode);
 	r = ops->visit_extents(apply->conn, ino, off, end, drop_extent, &drop);
 	if (r == 0 && drop.count > 0)
 		r = ops->del_extents(apply->conn, ino, drop.first, end);
@@ -949,19 +988,13 @@ static int apply_setting_put(struct apply *apply, const struct change *change)
 /* The newest one of a record before `before` that can be read. */
 static int learn_newest_snapshot(struct apply *apply, uint64_t before)
 {
-	AUTO(snapshot_list) snapshots = ROW_LIST_INIT;
-	int r = apply->conn->ops->list_snapshots(apply->conn, &snapshots);
+	int r;
 
-	if (r < 0)
-		return r;
-	apply->newest_snapshot = 0;
-	for (size_t i = 0; i < snapshots.count; i++) {
-		const struct snapshot_row *row = &snapshots.rows[i];
-
-		if (row->name[0] != '\0' && row->seq < before)
-			apply->newest_snapshot = MAX(apply->newest_snapshot, row->seq);
-	}
-	return 0;
+	apply->snapshots.count = 0;
+	r = apply->conn->ops->list_snapshots(apply->conn, &apply->snapshots);
+	if (r == 0)
+		apply->newest_snapshot = newest_before(apply, before);
+	return r;
 }
 
 /* The one that the record made sees all that the record did; from now on it is the newest. */
@@ -1160,8 +1193,12 @@ static int apply_records(struct apply *apply, struct record *const *records, siz
 
 int apply_batch(struct apply *apply, struct record *const *records, size_t count)
 {
-	int r = apply->conn->ops->begin(apply->conn);
+	int r = apply->must_learn ? learn_newest_snapshot(apply, UINT64_MAX) : 0;
 
+	if (r < 0)
+		return r;
+	apply->must_learn = false;
+	r = apply->conn->ops->begin(apply->conn);
 	if (r < 0)
 		return r;
 	r = apply_records(apply, records, count);
@@ -1172,13 +1209,12 @@ int apply_batch(struct apply *apply, struct record *const *records, size_t count
 		apply->conn->ops->rollback(apply->conn);
 		apply->meta = apply->committed_meta;
 		apply->stored_highest = apply->meta.highest;
-		apply->newest_snapshot = apply->committed_newest_snapshot;
 		apply->seq = apply->meta.applied_seq;
+		apply->must_learn = true;
 		return r;
 	}
 	apply->committed_meta = apply->meta;
 	apply->stored_highest = apply->meta.highest;
-	apply->committed_newest_snapshot = apply->newest_snapshot;
 	return 0;
 }
 
@@ -1207,9 +1243,7 @@ int apply_raise_highest(struct apply *apply, const struct index_highest *highest
 	r = apply_batch(apply, NULL, 0);
 	if (r < 0)
 		return r;
-	r = learn_newest_snapshot(apply, UINT64_MAX);
-	apply->committed_newest_snapshot = apply->newest_snapshot;
-	return r;
+	return learn_newest_snapshot(apply, UINT64_MAX);
 }
 
 const struct engine_meta *apply_meta(const struct apply *apply)
@@ -1234,7 +1268,6 @@ int apply_new(struct engine_conn *conn, struct apply **out)
 	}
 	apply->committed_meta = apply->meta;
 	apply->stored_highest = apply->meta.highest;
-	apply->committed_newest_snapshot = apply->newest_snapshot;
 	apply->seq = apply->meta.applied_seq;
 	*out = apply;
 	return 0;
@@ -1245,6 +1278,7 @@ void apply_free(struct apply *apply)
 	if (apply == NULL)
 		return;
 	clear_rows(apply);
+	snapshot_list_release(&apply->snapshots);
 	map_release(&apply->inodes);
 	map_release(&apply->chunks);
 	map_release(&apply->shards);

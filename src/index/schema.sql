@@ -7,7 +7,8 @@
 -- every one of them.
 --
 -- birth: seq of the record that wrote the row.  NAME_history: rows of NAME that were replaced
--- or deleted by record `death` while a snapshot could see them.
+-- or deleted by record `death` while a snapshot could see them; of an inode that had lost its last
+-- name before: `death` is the record that took it.
 -- Columns of a primary key come first: integrity_check of SQLite 3.40 takes others for NULL.
 -- I: a history row is seen by a snapshot: birth <= snapshot.seq < death.
 -- NAME_history_by_death: what changed between two snapshots, and what only one of them sees, is

@@ -1176,6 +1176,8 @@ static void compare_tree(const struct model *model, struct index *index,
 {
 	for (uint64_t ino = 1; ino <= model->highest.ino + 1; ino++) {
 		compare_inode(model, index, reader, ino);
+		if (model->view && (model->inodes[ino].row.flags & INODE_ORPHAN))
+			continue; /* nothing is kept of it */
 		compare_xattrs(model, index, reader, ino);
 		compare_symlink(model, index, reader, ino);
 		compare_extents(model, index, reader, ino, rng);

@@ -472,6 +472,51 @@ Test(index_engine, a_snapshot_keeps_what_it_sees_until_it_goes)
 	close_index();
 }
 
+Test(index_engine, what_had_no_name_any_more_is_not_kept_for_a_snapshot)
+{
+	struct extent_row extent = {.ino = 2, .off = 0, .len = 100, .chunk_no = 1};
+	struct snapshot_row one = {.snapshot_no = 1, .name = "one", .root = 1},
+			    two = {.snapshot_no = 2, .name = "two", .root = 1};
+	struct inode_row orphan = {.ino = 2, .mode = S_IFREG, .flags = INODE_ORPHAN, .parent = 1};
+	AUTO(record) first = RECORD_INIT, take = RECORD_INIT, gone = RECORD_INIT,
+		     again = RECORD_INIT, reclaim = RECORD_INIT, end = RECORD_INIT;
+	struct chunk_row chunk;
+	uint64_t rows = 0;
+
+	start("orphan");
+	put_shard_no(&first, 1);
+	put_chunk_in(&first, 1, 1);
+	put_file(&first, 2, "file", 1, S_IFREG | 0644);
+	record_put_extent(&first, &extent);
+	apply(&first);
+	record_put_snapshot(&take, &one);
+	apply(&take);
+	extent.off = 1000; /* written after the first snapshot: nobody will see it */
+	extent.chunk_no = 2;
+	put_chunk_in(&gone, 2, 1);
+	record_put_extent(&gone, &extent);
+	record_del_dirent(&gone, 1, 2, bytes_of_str("file"));
+	record_put_inode(&gone, &orphan);
+	record_put_orphan(&gone, 2);
+	apply(&gone);
+	record_put_snapshot(&again, &two);
+	apply(&again);
+	record_del_inode(&reclaim, 2);
+	record_del_orphan(&reclaim, 2);
+	record_del_chunk(&reclaim, 2);
+	apply(&reclaim);
+	cr_assert_eq(index_get_chunk(index_, reader, 2, &chunk), -ENOENT, "no snapshot shows it");
+	cr_assert_eq(index_get_chunk(index_, reader, 1, &chunk), 0, "the first one does");
+	cr_assert_eq(index_count_history(index_, reader, &rows), 0);
+	cr_assert_eq(rows, 3, "inode, name and extent, for the first one");
+	cr_assert_eq(prove(), 0);
+	record_del_snapshot(&end, 1);
+	apply(&end);
+	cr_assert_eq(index_count_history(index_, reader, &rows), 0);
+	cr_assert_eq(rows, 0);
+	close_index();
+}
+
 /* Not a question of time: what is written is one row, and then what later records replace. */
 Test(index_engine, a_snapshot_costs_one_row_and_then_only_what_changes)
 {
