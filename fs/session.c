@@ -448,6 +448,28 @@ static void invalidate_inode(void *ctx, uint64_t ino)
 	fuse_lowlevel_notify_inval_inode(session->se, ino, 0, 0);
 }
 
+/* ---- what the control channel asks of the kernel ---- */
+
+static void write_back(void *ctx, uint64_t ino)
+{
+	struct session *session = ctx;
+	int r = fuse_lowlevel_notify_inval_inode(session->se, ino, 0, 0);
+
+	if (r < 0 && r != -ENOENT)
+		log_warn("write-back-failed", "inode=%llu error=%d", (unsigned long long)ino, -r);
+}
+
+static void entry_changed(void *ctx, uint64_t dir, struct bytes name)
+{
+	struct session *session = ctx;
+	int r = fuse_lowlevel_notify_inval_entry(session->se, dir, (const char *)name.ptr, name.len);
+
+	if (r == 0 || r == -ENOENT)
+		r = fuse_lowlevel_notify_inval_inode(session->se, dir, 0, 0);
+	if (r < 0 && r != -ENOENT)
+		log_warn("kernel-not-told", "dir=%llu error=%d", (unsigned long long)dir, -r);
+}
+
 static int prepare(struct session *session, struct fuse_args *args, struct buf *why)
 {
 	int r = names_load(session->store, NULL, INO_ROOT, &session->root);
@@ -477,7 +499,9 @@ static int prepare(struct session *session, struct fuse_args *args, struct buf *
 	session->store->invalidate = invalidate_inode;
 	session->store->invalidate_ctx = session;
 	if (r == 0)
-		r = ctl_open(session->store, session->root->row.uid, &session->ctl);
+		r = ctl_open(session->store, session->root->row.uid,
+			     &(struct ctl_front){write_back, entry_changed, session},
+			     &session->ctl);
 	if (r < 0)
 		buf_printf(why, "threads cannot be started: %s", err_sentence(r));
 	return r;

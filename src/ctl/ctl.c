@@ -7,7 +7,7 @@
  * There are at most CTL_JOBS_MAX; when the table is full the oldest ended job
  * makes room, and when all are running a new one is refused with -EBUSY.
  */
-#include "ctl/ctl.h"
+#include "ctl/ctl_private.h"
 
 #include "ctl/ctl_client.h"
 #include "util/clock.h"
@@ -45,10 +45,12 @@ struct ctl_job {
 struct ctl {
 	struct store *store;
 	uint32_t owner_uid;
+	struct ctl_front front;
 	struct lock lock; /* LOCK_CTL: guards all below */
 	struct cond work, cancelled;
 	struct list jobs;
 	unsigned job_count;
+	bool is_swept; /* a thread is at it, or was: what dead clones left */
 	uint64_t next_no;
 	bool is_stopping;
 	pthread_t threads[CTL_THREADS];
@@ -92,6 +94,22 @@ bool ctl_is_cancelled(struct ctl_call *call)
 {
 	LOCK_SCOPE(&call->ctl->lock);
 	return call->job->is_cancelled || call->ctl->is_stopping;
+}
+
+bool ctl_is_stopping(struct ctl *ctl)
+{
+	LOCK_SCOPE(&ctl->lock);
+	return ctl->is_stopping;
+}
+
+struct store *ctl_store(struct ctl *ctl)
+{
+	return ctl->store;
+}
+
+const struct ctl_front *ctl_front(struct ctl *ctl)
+{
+	return &ctl->front;
 }
 
 void ctl_pause(struct ctl_call *call, uint64_t ms)
@@ -221,6 +239,12 @@ static void *ctl_thread(void *arg)
 		return NULL;
 	}
 	lock_take(&ctl->lock);
+	if (!ctl->is_swept) {
+		ctl->is_swept = true;
+		lock_drop(&ctl->lock);
+		ctl_sweep_clones(ctl, reader);
+		lock_take(&ctl->lock);
+	}
 	while (!ctl->is_stopping) {
 		struct ctl_job *job = next_queued_locked(ctl);
 
@@ -387,7 +411,8 @@ int ctl_handle(struct ctl *ctl, struct inode *inode, uint32_t uid, uint32_t gid,
 
 /* ---- life ---- */
 
-int ctl_open(struct store *store, uint32_t owner_uid, struct ctl **out)
+int ctl_open(struct store *store, uint32_t owner_uid, const struct ctl_front *front,
+	     struct ctl **out)
 {
 	struct ctl *ctl = mem_alloc(sizeof(*ctl));
 
@@ -395,6 +420,8 @@ int ctl_open(struct store *store, uint32_t owner_uid, struct ctl **out)
 		return -ENOMEM;
 	ctl->store = store;
 	ctl->owner_uid = owner_uid;
+	if (front)
+		ctl->front = *front;
 	ctl->next_no = 1;
 	lock_init(&ctl->lock, LOCK_CTL);
 	cond_init(&ctl->work);

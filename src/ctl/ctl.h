@@ -17,8 +17,21 @@
 struct ctl;
 struct ctl_job;
 
-/* owner_uid: of the mount, who may change things besides root.  Starts its threads. */
-int ctl_open(struct store *store, uint32_t owner_uid, struct ctl **out);
+/* What verbs ask of the kernel, through the front door; called without locks, on threads of ctl. */
+struct ctl_front {
+	/* Has it write back what it holds of a file. */
+	void (*write_back)(void *ctx, uint64_t ino);
+	/* What it knows of this name, and of the directory, is old. */
+	void (*entry_changed)(void *ctx, uint64_t dir, struct bytes name);
+	void *ctx;
+};
+
+/*
+ * owner_uid: of the mount, who may change things besides root.  front: copied; NULL: there is no
+ * kernel.  Starts its threads.
+ */
+int ctl_open(struct store *store, uint32_t owner_uid, const struct ctl_front *front,
+	     struct ctl **out);
 void ctl_close(struct ctl *ctl); /* cancels jobs, waits for them; accepts NULL */
 
 /*
@@ -75,6 +88,9 @@ enum ctl_exit ctl_fail(struct ctl_call *call, enum ctl_exit code, const char *fo
 /* Replaces the progress that polls see; takes progress. */
 void ctl_progress(struct ctl_call *call, json_t *progress);
 bool ctl_is_cancelled(struct ctl_call *call);
+bool ctl_is_stopping(struct ctl *ctl);
+struct store *ctl_store(struct ctl *ctl);
+const struct ctl_front *ctl_front(struct ctl *ctl);
 /* Sleeps at most ms; earlier when the job is cancelled. */
 void ctl_pause(struct ctl_call *call, uint64_t ms);
 

@@ -7,8 +7,8 @@
 #include "ctl/ctl.h"
 
 /* The tables of verbs; each ends with a NULL name. */
-extern const struct ctl_verb ctl_verbs_base[], ctl_verbs_audit[], ctl_verbs_key[],
-	ctl_verbs_scrub[], ctl_verbs_snapshot[];
+extern const struct ctl_verb ctl_verbs_base[], ctl_verbs_audit[], ctl_verbs_clone[],
+	ctl_verbs_key[], ctl_verbs_scrub[], ctl_verbs_snapshot[];
 
 static inline json_t *ctl_number(uint64_t v)
 {
@@ -28,6 +28,9 @@ static inline const char *ctl_text_arg(struct ctl_call *call, const char *key)
 {
 	return json_string_value(json_object_get(call->args, key));
 }
+
+/* verbs_clone.c: takes away what clones of a dead process left; until the watch is cancelled. */
+void ctl_sweep_clones(struct ctl *ctl, struct index_reader *reader);
 
 /* Lists every provider for objects that nobody knows: key "orphans" of the answer. */
 int ctl_put_orphans(struct ctl_call *call, bool deletes, struct scrub_report *report);

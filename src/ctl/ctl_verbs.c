@@ -7,6 +7,7 @@
 #include "util/err.h"
 #include "util/mem.h"
 #include "util/option.h"
+#include "util/pending.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,44 +28,6 @@ static void put(json_t *object, const char *key, json_t *value)
 static const char *text_arg(struct ctl_call *call, const char *key)
 {
 	return json_string_value(json_object_get(call->args, key));
-}
-
-/* ---- waiting for the store on this thread ---- */
-
-struct pending {
-	struct waiter waiter;
-	struct lock lock; /* LOCK_LEAF */
-	struct cond cond;
-	bool is_done;
-	int error;
-};
-
-static void pending_done(struct waiter *waiter, int error)
-{
-	struct pending *pending = container_of(waiter, struct pending, waiter);
-
-	LOCK_SCOPE(&pending->lock);
-	pending->error = error;
-	pending->is_done = true;
-	cond_wake_all(&pending->cond);
-}
-
-static void pending_init(struct pending *pending)
-{
-	*pending = (struct pending){.waiter.done = pending_done};
-	lock_init(&pending->lock, LOCK_LEAF);
-	cond_init(&pending->cond);
-}
-
-static int pending_wait(struct pending *pending)
-{
-	lock_take(&pending->lock);
-	while (!pending->is_done)
-		cond_wait(&pending->cond, &pending->lock);
-	lock_drop(&pending->lock);
-	cond_release(&pending->cond);
-	lock_release(&pending->lock);
-	return pending->error;
 }
 
 int ctl_sync(struct ctl_call *call)
@@ -555,7 +518,8 @@ const struct ctl_verb ctl_verbs_base[] = {
 
 const struct ctl_verb *ctl_find_verb(const char *name)
 {
-	static const struct ctl_verb *const tables[] = {ctl_verbs_base, ctl_verbs_audit, ctl_verbs_key,
+	static const struct ctl_verb *const tables[] = {ctl_verbs_base, ctl_verbs_audit,
+							ctl_verbs_clone, ctl_verbs_key,
 							ctl_verbs_scrub, ctl_verbs_snapshot};
 
 	for (size_t i = 0; i < ARRAY_COUNT(tables); i++)

@@ -10,6 +10,7 @@ lib_ctl_a_SOURCES = \
 	src/ctl/ctl_verbs.c \
 	src/ctl/shardfs_ioctl.h \
 	src/ctl/verbs_audit.c \
+	src/ctl/verbs_clone.c \
 	src/ctl/verbs_key.c \
 	src/ctl/verbs_scrub.c \
 	src/ctl/verbs_snapshot.c

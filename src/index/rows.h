@@ -41,6 +41,12 @@ static inline uint64_t ino_snapshot_no(uint64_t ino) /* 0: of no snapshot */
 	return ino >> INO_BITS;
 }
 
+/* What a number in a snapshot is the number of, outside of it. */
+static inline uint64_t ino_without_snapshot(uint64_t ino)
+{
+	return ino & ((1ull << INO_BITS) - 1);
+}
+
 static inline bool ino_is_holder(uint64_t ino)
 {
 	return ino_snapshot_no(ino) == SNAPSHOT_NO_NONE;

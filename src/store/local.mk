@@ -16,6 +16,12 @@ lib_store_a_SOURCES = \
 	src/store/check.c \
 	src/store/chunk.c \
 	src/store/chunk.h \
+	src/store/clone.c \
+	src/store/clone.h \
+	src/store/clone_entry.c \
+	src/store/clone_private.h \
+	src/store/clone_sweep.c \
+	src/store/clone_tree.c \
 	src/store/converge.c \
 	src/store/converge.h \
 	src/store/copies.c \

@@ -656,6 +656,7 @@ static int open_store(struct config *config, const struct opening *opening, stru
 	lock_init(&priv->lock, LOCK_LEAF);
 	lock_init(&priv->snapshot_lock, LOCK_KEEPER);
 	cond_init(&priv->snapshot_turn);
+	lock_init(&priv->clone_lock, LOCK_CTL);
 	list_init(&priv->releases);
 	priv->lock_fd = -1;
 	priv->writer_epoch = 1;
@@ -781,6 +782,7 @@ int store_close(struct store *store)
 	lock_release(&priv->lock);
 	cond_release(&priv->snapshot_turn);
 	lock_release(&priv->snapshot_lock);
+	lock_release(&priv->clone_lock);
 	mem_free(priv);
 	mem_free(store);
 	if (r < 0)

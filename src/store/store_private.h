@@ -18,6 +18,11 @@
 #include "store/store.h"
 #include "util/list.h"
 
+/* An unfinished clone: the directory that has it, and the number in its name. */
+struct clone_place {
+	uint64_t parent, number;
+};
+
 struct store_private {
 	int lock_fd;   /* of home/lock, held while the store is open */
 	const struct credentials *credentials; /* while it is opened; NULL: what config names */
@@ -44,6 +49,9 @@ struct store_private {
 	struct lock snapshot_lock; /* LOCK_KEEPER: guards the two below */
 	struct cond snapshot_turn;
 	bool is_snapshot_busy; /* one is being made or deleted */
+	struct lock clone_lock; /* LOCK_CTL: guards the two below */
+	struct clone_place clones[16]; /* clone_sweep.c: those under way; CLONE_COUNT_MAX */
+	unsigned clone_count;
 	_Atomic int64_t clock_sec;   /* store_clock.c: the newest time that the journal knows */
 	_Atomic bool is_clock_used; /* a lock was judged since the mount */
 

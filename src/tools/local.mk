@@ -22,6 +22,8 @@ bin_shardctl_SOURCES = \
 	src/tools/shardctl.c \
 	src/tools/shardctl_audit.c \
 	src/tools/shardctl_audit.h \
+	src/tools/shardctl_clone.c \
+	src/tools/shardctl_clone.h \
 	src/tools/shardctl_key.c \
 	src/tools/shardctl_key.h \
 	src/tools/shardctl_lock.c \

@@ -6,6 +6,7 @@
 #include "ctl/ctl_client.h"
 #include "tools/report.h"
 #include "tools/shardctl_audit.h"
+#include "tools/shardctl_clone.h"
 #include "tools/shardctl_key.h"
 #include "tools/shardctl_lock.h"
 #include "tools/shardctl_snapshot.h"
@@ -34,6 +35,7 @@ struct options {
 	const char *provider;
 	const char *until;
 	bool is_recursive;
+	struct clone_place place; /* clone: made of the second argument */
 };
 
 struct command {
@@ -143,6 +145,15 @@ static const struct report_field orphan_fields[] = {
 	{0},
 };
 
+static const struct report_field clone_fields[] = {
+	{"files", "files", REPORT_COUNT},
+	{"directories", "directories", REPORT_COUNT},
+	{"others", "links and special files", REPORT_COUNT},
+	{"links", "further names of files", REPORT_COUNT},
+	{"bytes", "bytes, none of them moved", REPORT_BYTES},
+	{0},
+};
+
 static void report_list(FILE *out, const json_t *list, const char *const *keys, size_t key_count)
 {
 	json_t *one;
@@ -225,6 +236,11 @@ static void report_all(FILE *out, const json_t *answer)
 	json_decref(copy);
 }
 
+static void report_clone(FILE *out, const json_t *answer)
+{
+	report_fields(out, answer, clone_fields);
+}
+
 static void report_nothing(FILE *out, const json_t *answer)
 {
 	(void)out;
@@ -268,6 +284,14 @@ static void fill_scrub(json_t *request, char **args, unsigned count, const struc
 		json_object_set_new(request, "provider", json_string(options->provider));
 }
 
+static void fill_clone(json_t *request, char **args, unsigned count, const struct options *options)
+{
+	(void)args;
+	(void)count;
+	json_object_set_new(request, "parent", json_integer((json_int_t)options->place.parent));
+	json_object_set_new(request, "name", json_string(options->place.name_hex));
+}
+
 static const struct command commands[] = {
 	{{"status"}, "", 0, 0, false, "protection of everything, providers, space", "status", NULL,
 	 report_status, false},
@@ -285,6 +309,8 @@ static const struct command commands[] = {
 	 "policy set", fill_policy_set, report_all, false},
 	{{"policy", "unset"}, "PATH", 1, 1, true, "remove the policy of a directory", "policy set",
 	 fill_policy_set, report_all, false},
+	{{"clone"}, "SRC DST", 2, 2, true, "a writable copy that shares all chunks", "clone",
+	 fill_clone, report_clone, true},
 	{{"lock"}, "[--until DATE [-R]] PATH", 1, 1, true,
 	 "let nobody change PATH before that date", NULL, NULL, NULL, true},
 	{{"config", "show"}, "", 0, 0, false, "settings in force", "config show", NULL, report_all,
@@ -575,6 +601,12 @@ int main(int argc, char **argv)
 
 		r = shardctl_lock(&wish);
 	} else {
+		if (command->fill == fill_clone) {
+			r = shardctl_clone_place(argv[optind + (int)used],
+						 argv[optind + (int)used + 1], &options.place);
+			if (r != 0)
+				return r;
+		}
 		r = run_command(command, argv + optind + used, count, &options);
 	}
 	return fflush(stdout) == 0 ? r : EXIT_FAILED;

@@ -37,6 +37,8 @@ lib_util_a_SOURCES = \
 	src/util/notify.h \
 	src/util/option.c \
 	src/util/option.h \
+	src/util/pending.c \
+	src/util/pending.h \
 	src/util/queue.c \
 	src/util/queue.h \
 	src/util/tree.c \

@@ -24,6 +24,8 @@ later+='key-renew-after key-destroy-before key-destroy-after '
 later+='restore-write-before restore-name-before restore-name-after '
 # in snapshot.sh;
 later+='snapshot-create-before snapshot-create-after snapshot-drop-before snapshot-drop-after '
+# in clone.sh;
+later+='clone-entry-before clone-name-before clone-strike-before '
 # in replay.sh.
 later+='replay-apply-before replay-apply-after '
 

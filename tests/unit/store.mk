@@ -113,6 +113,7 @@ bin_unit_store_names_SOURCES = \
 	tests/lib/store_world.c \
 	tests/lib/store_world.h \
 	tests/unit/store_acl.c \
+	tests/unit/store_clone.c \
 	tests/unit/store_lock.c \
 	tests/unit/store_names.c
 bin_unit_store_names_CPPFLAGS = $(UNIT_CPPFLAGS)
