@@ -25,7 +25,7 @@
 #include <string.h>
 #include <stdio.h>
 
-#define DROP_BATCH 512u /* places of the history in one record */
+#define DROP_BATCH 2048u /* places of the history in one record */
 
 static const char snapshots_name[] = "snapshots";
 

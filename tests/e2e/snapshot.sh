@@ -72,6 +72,15 @@ must_fail grep -qx .shardfs <(ls -a "$MNT")
 [ "$(stat -c %i "$SNAP/first/dir/twin")" = "$(stat -c %i "$SNAP/first/dir/below/small")" ]
 [ "$(stat -c %b "$SNAP/first/dir/sparse")" = "$(stat -c %b "$MNT/dir/sparse")" ]
 [ "$(stat -c %i "$SNAP/first/..")" = "$(stat -c %i "$SNAP")" ]
+# a name that was not there a moment ago, and one that means another tree now
+[ ! -e "$SNAP/again" ]
+shardctl -m "$MNT" snapshot create again >/dev/null
+[ "$(cat "$SNAP/again/dir/below/small")" = small ]
+shardctl -m "$MNT" snapshot delete again
+[ ! -e "$SNAP/again" ]
+shardctl snapshot create again "$MNT/dir" >/dev/null
+[ "$(cat "$SNAP/again/below/small")" = small ]
+shardctl -m "$MNT" snapshot delete again
 
 # ---- nothing in it changes ----
 S=$SNAP/first
@@ -95,6 +104,7 @@ says 'Read-only file system' ln -s x "$S/in"
 says 'Read-only file system' chattr +i "$S/dir/big"
 says 'Read-only file system' fallocate -l 10 "$S/dir/big"
 says 'Read-only file system' setfattr -n user.shardfs.policy -v copies=1 "$S/dir"
+says 'Read-only file system' setfattr -n user.shardfs.lock-until -v 2101-01-01 "$S/dir/big"
 says 'Read-only file system' mkdir "$SNAP/second"
 says 'Read-only file system' rmdir "$SNAP/first"
 says 'Read-only file system' mv "$SNAP/first" "$SNAP/second"
