@@ -13,6 +13,7 @@
 #include "store/snapshot_diff.h"
 
 #include "store/store_private.h"
+#include "util/counter.h"
 #include "util/map.h"
 
 #include <dirent.h>
@@ -23,6 +24,10 @@
 
 #define DEPTH_MAX  4096u
 #define NAMES_PAGE 1024u
+
+static struct counter diff_names = COUNTER_INIT("snapshot_diff_names",
+						"names read to compare snapshots");
+COUNTER_REGISTER(diff_names);
 
 /* A number of a set. */
 struct ino_node {
@@ -122,6 +127,7 @@ static int list_names(struct diff *diff, enum side side, uint64_t dir, struct di
 			out->rows[i].ino &= INO_MAX;
 		}
 	} while (r == 0 && out->count - before == NAMES_PAGE);
+	counter_add(&diff_names, out->count);
 	return r;
 }
 

@@ -135,6 +135,12 @@ take second
 for i in $(seq 0 90); do
 	dd if=/dev/urandom of="$MNT/dir/cut" bs=3000 seek=$((i * 2)) count=1 conv=notrunc status=none
 done
+shardctl -m "$MNT" cleanup run >/dev/null
+counter() {
+	shardctl -m "$MNT" --json counters | tr -d ' \n' | sed "s/.*\"$1\":\([0-9]*\).*/\1/"
+}
+[ "$(counter rewrite_ranges)" -gt 0 ]
+is_as_before second
 mkdir "$MNT/dir/below"
 echo other >"$MNT/dir/below/small"
 cp "$S/dir/big" "$MNT/dir/restored" # shares what the snapshot holds
@@ -162,6 +168,23 @@ fs_mount -o allow_other
 is_as_before first
 is_as_before second
 is_as_before third
+
+# of a shard that is nearly empty, what only a snapshot names moves on
+shardctl wait "$MNT" >/dev/null
+mkdir "$MNT/part"
+head -c 900000 /dev/urandom >"$MNT/part/most"
+head -c 50000 /dev/urandom >"$MNT/part/rest"
+shardctl wait "$MNT" >/dev/null
+rm "$MNT/part/most"
+take part "$MNT/part"
+rm "$MNT/part/rest"
+moved=$(counter gc_chunks_moved)
+shardctl -m "$MNT" cleanup run >/dev/null
+[ "$(counter gc_chunks_moved)" -gt "$moved" ]
+fs_umount
+fs_mount -o allow_other
+is_as_before part
+shardctl -m "$MNT" snapshot delete part
 
 # ---- verbs ----
 exit_is 5 shardctl -m "$MNT" snapshot create first

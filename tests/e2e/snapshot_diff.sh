@@ -77,6 +77,21 @@ must_fail shardctl -m "$MNT" snapshot diff one none >"$TMPDIR/out"
 must_fail shardctl snapshot diff one "$MNT/added" >"$TMPDIR/out" # was not there
 shardctl -m "$MNT" --json snapshot diff two | grep '"change": \?"added"'
 
+# ---- what did not change is not looked at ----
+names_read() {
+	shardctl -m "$MNT" --json counters | tr -d ' \n' | sed 's/.*"snapshot_diff_names":\([0-9]*\).*/\1/'
+}
+mkdir -p "$MNT/many/below" "$MNT/few"
+for i in $(seq 1500); do
+	: >"$MNT/many/below/$i"
+done
+snap three
+echo x >"$MNT/few/x"
+before=$(names_read)
+diff_is three <<<'+  few/x'
+[ "$(($(names_read) - before))" -lt 100 ]
+rm -r "$MNT/many" "$MNT/few"
+
 # ---- against a walk ----
 mkdir "$MNT/random"
 export SHARDFS_TEST_SEED
