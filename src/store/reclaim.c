@@ -122,15 +122,19 @@ static void reclaim_all(struct reclaim *reclaim)
 	} while (count == ORPHANS_PAGE && !is_stopping(reclaim));
 }
 
-static bool must_stop(void *ctx)
+/* New orphans go first: they hold what somebody has just deleted. */
+static bool must_yield(void *ctx)
 {
-	return is_stopping(ctx);
+	struct reclaim *reclaim = ctx;
+
+	LOCK_SCOPE(&reclaim->lock);
+	return reclaim->is_stopping || reclaim->is_woken;
 }
 
-/* Behind the orphans: what only a deleted snapshot saw of them goes with it. */
+/* If it yields there is a next round, which goes on here. */
 static void reclaim_snapshots(struct reclaim *reclaim)
 {
-	int r = snapshot_reclaim(reclaim->index, reclaim->reader, reclaim->sequencer, must_stop,
+	int r = snapshot_reclaim(reclaim->index, reclaim->reader, reclaim->sequencer, must_yield,
 				 reclaim);
 
 	if (r < 0 && !is_stopping(reclaim))

@@ -290,7 +290,7 @@ static int drop_some(struct index *index, struct index_reader *reader,
 }
 
 int snapshot_reclaim(struct index *index, struct index_reader *reader,
-		     struct sequencer *sequencer, bool (*is_stopping)(void *ctx), void *ctx)
+		     struct sequencer *sequencer, bool (*must_yield)(void *ctx), void *ctx)
 {
 	AUTO(snapshot_list) list = ROW_LIST_INIT;
 	int r = index_list_snapshots(index, reader, &list);
@@ -300,7 +300,7 @@ int snapshot_reclaim(struct index *index, struct index_reader *reader,
 			continue;
 		do {
 			r = drop_some(index, reader, sequencer, &list.rows[i]);
-		} while (r > 0 && !is_stopping(ctx));
+		} while (r > 0 && !must_yield(ctx));
 		if (r > 0)
 			return 0;
 		if (r == 0)

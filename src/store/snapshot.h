@@ -51,9 +51,9 @@ int snapshot_list_names(struct store *store, uint64_t dir, uint64_t after, size_
 
 /*
  * snapshot_reclaim - takes what snapshots without a name saw, in bounded records, until nothing is
- * left or is_stopping(ctx).  0, or the first failure; may be killed at any time.
+ * left or must_yield(ctx).  0, or the first failure; may be killed at any time.
  */
 int snapshot_reclaim(struct index *index, struct index_reader *reader,
-		     struct sequencer *sequencer, bool (*is_stopping)(void *ctx), void *ctx);
+		     struct sequencer *sequencer, bool (*must_yield)(void *ctx), void *ctx);
 
 #endif

@@ -23,6 +23,7 @@ table() {
 		replay-ignores-torn	torn
 		rename-without-push	rename
 		repair-unauthenticated	repair
+		snapshot-unreferenced	snapshot
 	END
 }
 
@@ -49,6 +50,24 @@ case_copies() {
 	timeout 20 cmp "$TMPDIR/data" "$MNT/data"
 	fs_umount
 	power_off
+}
+# What only a snapshot needs is there when everything else of it was given back.
+case_snapshot() {
+	fs_make 'shard_idle: 100ms' 'cache_size: 0' 'chunk_memory: 0' 'deletion_hold: 0s'
+	hooks
+	fs_mount
+	head -c 300000 /dev/urandom >"$TMPDIR/data"
+	cp "$TMPDIR/data" "$MNT/data"
+	shardctl wait --timeout 60s "$MNT/data"
+	shardctl -m "$MNT" snapshot create kept
+	rm "$MNT/data"
+	shardctl -m "$MNT" cleanup run
+	shardctl -m "$MNT" cleanup run
+	fs_umount
+	fs_mount
+	timeout 20 cmp "$TMPDIR/data" "$MNT/.shardfs/snapshots/kept/data"
+	fs_umount
+	fs_check
 }
 spool_is_empty() {
 	[ "$(find "$FS/spool" -type f -size +100k | wc -l)" -eq 0 ]

@@ -21,6 +21,20 @@ is_as_before() { # NAME
 		die "snapshot $1 is not what was there"
 	}
 }
+holes() { # FILE: where data begins and ends
+	python3 - "$1" <<'END'
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+size, at = os.fstat(fd).st_size, 0
+while at < size:
+    try:
+        data = os.lseek(fd, at, os.SEEK_DATA)
+    except OSError:
+        break
+    at = os.lseek(fd, data, os.SEEK_HOLE)
+    print(data, at)
+END
+}
 take() { # NAME [PATH]
 	look "${2:-$MNT}" >"$TMPDIR/$1.want"
 	shardctl -m "$MNT" snapshot create "$@" >/dev/null
@@ -63,6 +77,9 @@ touch -d '1969-07-20 20:17:40.123456789Z' "$MNT/dir/below/small"
 take first
 shardctl -m "$MNT" snapshot list | grep -q '^first '
 shardctl -m "$MNT" --json snapshot list | tr -d ' \n' | grep -qE '"first":\{"number":1,.*"files":7,'
+
+holes "$MNT/dir/sparse" >"$TMPDIR/holes"
+[ -s "$TMPDIR/holes" ]
 
 # reachable, and not listed
 [ ! -e "$MNT/.shardfs/other" ]
@@ -130,6 +147,8 @@ printf more | dd of="$MNT/dir/sparse" bs=1 seek=1000 conv=notrunc status=none
 fallocate -p -o 3997696 -l 8192 "$MNT/dir/sparse"
 rm "$MNT/dir/link" && ln -s elsewhere "$MNT/dir/link"
 mv "$MNT/dir/below" "$MNT/lower"
+must_fail diff -q "$TMPDIR/holes" <(holes "$MNT/dir/sparse") >/dev/null
+diff "$TMPDIR/holes" <(holes "$S/dir/sparse")
 take second
 # written in small pieces, so that its extents are written anew in the background
 for i in $(seq 0 90); do
