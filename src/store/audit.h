@@ -36,7 +36,7 @@ struct audit_who audit_who(uint32_t uid, uint32_t gid, uint32_t pid);
 
 struct audit_event {
 	const char *kind;   /* one word: mount, unmount, unlock, command, xattr, delete, repair,
-			     * writer, fsck, recover */
+			     * snapshot, writer, fsck, recover */
 	const char *what;   /* verb and object */
 	const char *result; /* "ok", or an error's name; NULL: ok */
 	struct audit_who who;

@@ -205,6 +205,17 @@ static int find_named(struct store *store, struct index_reader *reader, const ch
 	return r < 0 ? r : -ENOENT;
 }
 
+/* One entry for each that goes, also when one command lets many go. */
+static void audit_end(struct store *store, const char *name, const struct snapshot_row *row)
+{
+	AUTO_STR what = mem_printf("snapshot %llu deleted: %s",
+				   (unsigned long long)row->snapshot_no, name);
+	struct audit_event event = {.kind = "snapshot", .what = what, .who = AUDIT_SYSTEM};
+
+	if (what)
+		store_audit(store, &event); /* on failure it is counted and logged there */
+}
+
 static int take_name(struct store *store, struct index_reader *reader, const char *name)
 {
 	struct leaving leaving = {.store = store};
@@ -223,6 +234,7 @@ static int take_name(struct store *store, struct index_reader *reader, const cha
 	r = sequencer_submit(store->sequencer, record, &seq);
 	if (r < 0)
 		return r;
+	audit_end(store, name, &row);
 	leaving.snapshot_no = row.snapshot_no;
 	inode_table_visit(store->inodes, leave_inode, &leaving);
 	return sequencer_wait_synced(store->sequencer, seq);

@@ -165,6 +165,16 @@ echo other >"$MNT/dir/below/small"
 cp "$S/dir/big" "$MNT/dir/restored" # shares what the snapshot holds
 cmp "$S/dir/big" "$MNT/dir/restored"
 exec 5<&-
+# a tree comes back, writable, and moves no bytes
+shardctl clone "$S/dir" "$MNT/back" >/dev/null
+cmp "$S/dir/big" "$MNT/back/big"
+cmp "$S/dir/over" "$MNT/back/over"
+[ "$(readlink "$MNT/back/link")" = ../dir/big ]
+[ "$(getfattr --only-values -n user.colour "$MNT/back/big")" = blue ]
+echo x >>"$MNT/back/big"
+cmp "$S/dir/big" "$MNT/dir/restored"
+must_fail shardctl clone "$MNT/lower" "$S/copy" 2>"$TMPDIR/out"
+rm -r "$MNT/back"
 is_as_before first
 is_as_before second
 take third "$MNT/dir"
@@ -220,7 +230,8 @@ if command -v setpriv >/dev/null; then
 	exit_is 7 setpriv --reuid 2000 --clear-groups shardctl -m "$MNT" snapshot delete first
 	exit_is 0 setpriv --reuid 2000 --clear-groups shardctl -m "$MNT" snapshot list
 fi
-shardctl -m "$MNT" --json audit list --kind command | grep -q 'snapshot create'
+shardctl -m "$MNT" --json audit list --kind command | grep 'snapshot create' >/dev/null
+shardctl -m "$MNT" --json audit list --kind snapshot | grep 'deleted: part' >/dev/null
 
 # ---- retention ----
 for i in 1 2 3 4; do
