@@ -54,6 +54,13 @@ const struct option_spec *backend_type_options(const char *type)
 	return ops ? ops->options : NULL;
 }
 
+unsigned backend_type_can(const char *type)
+{
+	const struct backend_ops *ops = type_find(type);
+
+	return ops ? ops->can : 0;
+}
+
 /* ---- settings ---- */
 
 static void why_add(struct buf *why, const struct backend_setting *setting, const char *key,

@@ -262,6 +262,7 @@ const char *backend_tier_name(enum backend_tier tier); /* "hot" */
 /* Types: NULL first, NULL at the end.  The table of a type's settings; NULL: unknown type. */
 const char *backend_type_next(const char *type);
 const struct option_spec *backend_type_options(const char *type);
+unsigned backend_type_can(const char *type); /* BACKEND_CAN_ bits that the type has; 0: unknown */
 
 /* ---- for backends and wrappers only ---- */
 

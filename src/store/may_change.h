@@ -22,6 +22,7 @@ enum inode_change {
 	INODE_TOLD_TIMES,  /* mtime and ctime alone: the kernel tells those of what was written */
 	INODE_SETS_XATTR,  /* and removes, ACLs too */
 	INODE_SETS_FLAGS,  /* chattr */
+	INODE_SETS_LOCK,   /* a lock until a date, which names_lock.c judges */
 	INODE_GAINS_NAME,  /* link(2): its nlink and ctime change */
 	INODE_LOSES_NAME,  /* unlinked, renamed, replaced, exchanged */
 	DIR_GAINS_ENTRY,

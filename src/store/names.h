@@ -112,7 +112,7 @@ int names_check_truncate(struct store *store, struct inode *inode);
  * may be moved to a later date, and nobody can move it to an earlier one or take it away before it
  * has come.
  *
- * names_lock - until_sec: since 1970.  -EINVAL: not later than now; -EPERM: earlier than the lock that
+ * names_lock - until_sec: since 1970.  -EROFS: in a snapshot; -EINVAL: not later than now; -EPERM: earlier than the lock that
  * is in force; -EOPNOTSUPP: neither file nor directory; -EBUSY: unpushed bytes: push, call again.
  * names_unlock - takes away one whose date has passed.  -EPERM: it has not; -ENODATA: there is none.
  * names_lock_until - 0 with the date, also when it has passed; -ENODATA.

@@ -42,12 +42,16 @@ int names_lock(struct store *store, struct inode *inode, int64_t until_sec)
 	char text[CLOCK_RFC3339_SIZE];
 	struct inode_row row;
 	int64_t now;
+	int r;
 
 	if (!record)
 		return -ENOMEM;
 	now = store_now_sec(store);
 	LOCK_SCOPE(&inode->lock);
 	row = inode->row;
+	r = inode_may_change(store, inode, INODE_SETS_LOCK);
+	if (r < 0)
+		return r;
 	if (!S_ISREG(row.mode) && !S_ISDIR(row.mode))
 		return -EOPNOTSUPP;
 	if (row.flags & INODE_LOCKED && now < inode->lock_until_sec) {
@@ -71,11 +75,15 @@ int names_unlock(struct store *store, struct inode *inode)
 {
 	AUTO_PTR(record) record = record_new();
 	struct inode_row row;
+	int r;
 
 	if (!record)
 		return -ENOMEM;
 	LOCK_SCOPE(&inode->lock);
 	row = inode->row;
+	r = inode_may_change(store, inode, INODE_SETS_LOCK);
+	if (r < 0)
+		return r;
 	if (!(row.flags & INODE_LOCKED))
 		return -ENODATA;
 	if (store_now_sec(store) < inode->lock_until_sec)

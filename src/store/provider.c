@@ -191,7 +191,10 @@ bool provider_take_probe(struct provider *provider, bool is_forced, uint64_t now
 
 bool provider_has_clock(const struct provider *provider)
 {
-	return provider->backend && (backend_can(provider->backend) & BACKEND_CAN_TELL_TIME);
+	unsigned can = provider->backend ? backend_can(provider->backend)
+					 : backend_type_can(provider->row.type);
+
+	return can & BACKEND_CAN_TELL_TIME;
 }
 
 bool provider_clock(struct provider *provider, struct clock_sample *out)

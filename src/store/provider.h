@@ -66,7 +66,11 @@ unsigned provider_put_budget(struct provider *provider, unsigned inflight_max, u
  * look is due at that time. */
 bool provider_take_probe(struct provider *provider, bool is_forced, uint64_t now_ms,
 			 uint64_t *next_ms);
-/* Whether its answers tell a time at all; constant.  provider_clock: false: none has yet. */
+/*
+ * Whether its answers tell a time at all; constant.  One that is not in the configuration counts:
+ * else taking those with clocks out of it would make the local clock the judge of locks.
+ * provider_clock: false: none has yet.
+ */
 bool provider_has_clock(const struct provider *provider);
 bool provider_clock(struct provider *provider, struct clock_sample *out);
 void provider_facts_of(struct provider *provider, struct provider_facts *out);

@@ -4,6 +4,7 @@
  * attributes and ACLs; the mode after the ACLs, whose mask it is; the times last.
  */
 #include "store/restore_private.h"
+#include "store/vxattr.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,6 +44,8 @@ static void set_xattrs(struct restore *restore, int dir_fd, const char *name, co
 		const char *xattr = (const char *)names.ptr + at;
 
 		at += strlen(xattr) + 1;
+		if (vxattr_is(bytes_of_str(xattr))) /* a lock: it holds where it was set */
+			continue;
 		buf_clear(&value);
 		r = index_get_xattr(restore->store->index, restore->reader, ino,
 				    bytes_of_str(xattr), &value);

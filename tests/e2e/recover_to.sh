@@ -65,6 +65,8 @@ chmod 0751 "$MNT"
 touch -d '2003-03-03 03:03:03.000000003' "$MNT"
 stat -c '%a %u %g %.9Y' "$MNT" >"$TMPDIR/root"
 tree_describe "$MNT/tree" >"$TMPDIR/expected"
+# A lock holds on the file system where it was set, and is no attribute of what is taken out of it.
+setfattr -n user.shardfs.lock-until -v 2101-01-01 "$MNT/tree/many/5"
 shardctl wait "$MNT" >/dev/null
 fs_umount
 

@@ -2,6 +2,7 @@
 /* Locks until a date: what they forbid, which clock they are judged by, that they last. */
 #include "store/may_change.h"
 #include "store/names.h"
+#include "store/provider.h"
 #include "store/trusted_clock.h"
 #include "store/vxattr.h"
 
@@ -84,6 +85,23 @@ Test(store_lock, the_time_is_what_a_majority_of_the_providers_says)
 	}
 }
 
+Test(store_lock, a_provider_taken_out_of_the_configuration_still_has_its_clock)
+{
+	static const char *const types[] = {"dir", "memory", "unheard-of"};
+
+	for (size_t i = 0; i < ARRAY_COUNT(types); i++) {
+		struct provider_row row = {.provider_no = 1};
+		struct clock_sample sample;
+		struct provider provider;
+
+		snprintf(row.type, sizeof(row.type), "%s", types[i]);
+		provider_init(&provider, &row, NULL);
+		cr_assert_eq(provider_has_clock(&provider), i == 1, "%s", types[i]);
+		cr_assert_not(provider_clock(&provider, &sample));
+		provider_release(&provider);
+	}
+}
+
 Test(store_lock, no_sample_overflows_the_clock)
 {
 	struct clock_sample samples[] = {{INT64_MAX - 1, 0}, {INT64_MIN, UINT64_MAX}};
@@ -108,10 +126,12 @@ Test(store_lock, a_locked_inode_may_change_nowhere_but_for_new_entries)
 	for (unsigned i = 0; i < INODE_CHANGE_COUNT; i++) {
 		uint32_t by = inode_change_forbidden_by((enum inode_change)i);
 
-		cr_assert_eq((by & INODE_LOCKED) == 0, i == DIR_GAINS_ENTRY, "%u", i);
-		cr_assert_eq((by & INODE_IMMUTABLE) == 0, i == INODE_SETS_FLAGS, "%u", i);
+		cr_assert_eq((by & INODE_LOCKED) == 0,
+			     i == DIR_GAINS_ENTRY || i == INODE_SETS_LOCK, "%u", i);
+		cr_assert_eq((by & INODE_IMMUTABLE) == 0,
+			     i == INODE_SETS_FLAGS || i == INODE_SETS_LOCK, "%u", i);
 		cr_assert_eq((by & INODE_APPEND) == 0,
-			     i == INODE_SETS_FLAGS || i == INODE_APPENDS ||
+			     i == INODE_SETS_FLAGS || i == INODE_SETS_LOCK || i == INODE_APPENDS ||
 				     i == INODE_TOLD_TIMES || i == DIR_GAINS_ENTRY,
 			     "%u", i);
 	}
