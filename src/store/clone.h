@@ -48,7 +48,7 @@ struct clone_watch {
 int store_clone(struct store *store, struct index_reader *reader, struct inode *src,
 		struct inode *parent, struct bytes name, const struct clone_watch *watch,
 		struct clone_report *report, struct buf *why);
-/* Takes away what clones that did not end have left; once, before the first clone. */
+/* Takes away what clones of earlier mounts have left, as listed at this one; once. */
 int store_clone_sweep(struct store *store, struct index_reader *reader,
 		      const struct clone_watch *watch);
 

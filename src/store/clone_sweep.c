@@ -55,7 +55,7 @@ int clone_enlist(struct store *store, uint64_t parent, uint64_t number)
 	LOCK_SCOPE(&priv->clone_lock);
 	if (priv->clone_count == CLONE_COUNT_MAX)
 		return -EBUSY;
-	priv->clones[priv->clone_count++] = (struct clone_place){parent, number};
+	priv->clones[priv->clone_count++] = (struct clone_place){parent, number, false};
 	r = submit_list_locked(store);
 	if (r < 0)
 		priv->clone_count--;
@@ -215,37 +215,60 @@ static int sweep_one(struct store *store, struct index_reader *reader, uint64_t 
 	return r == -ENOENT ? 0 : r;
 }
 
-int store_clone_sweep(struct store *store, struct index_reader *reader,
-		      const struct clone_watch *watch)
+int clone_list_load(struct store *store, struct index_reader *reader)
 {
+	struct store_private *priv = store->priv;
 	AUTO(buf) text = BUF_INIT;
-	struct clone_place places[CLONE_COUNT_MAX];
-	unsigned count = 0;
 	const char *at;
 	int r = index_get_setting(store->index, reader, SETTING, &text);
 
 	if (r < 0 || text.len == 0)
 		return r == -ENOENT ? 0 : r;
 	at = buf_str(&text);
-	while (at && count < CLONE_COUNT_MAX && sscanf(at, "%" SCNu64 ":%" SCNx64,
-						       &places[count].parent,
-						       &places[count].number) == 2) {
-		count++;
+	if (!at)
+		return -ENOMEM;
+	LOCK_SCOPE(&priv->clone_lock);
+	while (at && priv->clone_count < CLONE_COUNT_MAX) {
+		struct clone_place *place = &priv->clones[priv->clone_count];
+
+		*place = (struct clone_place){.is_left = true};
+		if (sscanf(at, "%" SCNu64 ":%" SCNx64, &place->parent, &place->number) != 2)
+			break;
+		priv->clone_count++;
 		at = strchr(at, '\n');
 		at = at ? at + 1 : NULL;
 	}
-	lock_take(&store->priv->clone_lock);
-	memcpy(store->priv->clones, places, count * sizeof(places[0]));
-	store->priv->clone_count = count;
-	lock_drop(&store->priv->clone_lock);
-	for (unsigned i = 0; i < count; i++) {
-		if (!store_may_write(store, NULL))
-			return -EROFS;
-		r = sweep_one(store, reader, places[i].parent, places[i].number, watch);
-		if (r == -ECANCELED)
-			return r; /* stays in the list */
-		if (r == 0 || r == -EPERM)
-			r = clone_strike(store, places[i].number);
+	return 0;
+}
+
+/* The next one that an earlier mount left; false: there is none. */
+static bool next_left(struct store *store, struct clone_place *out)
+{
+	struct store_private *priv = store->priv;
+
+	LOCK_SCOPE(&priv->clone_lock);
+	for (unsigned i = 0; i < priv->clone_count; i++)
+		if (priv->clones[i].is_left) {
+			priv->clones[i].is_left = false;
+			*out = priv->clones[i];
+			return true;
+		}
+	return false;
+}
+
+int store_clone_sweep(struct store *store, struct index_reader *reader,
+		      const struct clone_watch *watch)
+{
+	struct clone_place place;
+	int r = 0, first = 0;
+
+	while (r != -ECANCELED && r != -EROFS && next_left(store, &place)) {
+		r = store_may_write(store, NULL)
+			    ? sweep_one(store, reader, place.parent, place.number, watch)
+			    : -EROFS;
+		if (r == 0 || r == -EPERM) /* what is locked in it is not ours any more */
+			clone_strike(store, place.number);
+		first = first < 0 ? first : r;
 	}
-	return r;
+	return first;
 }

@@ -122,6 +122,8 @@ static int step(struct walk *walk)
 		return 0;
 	}
 	src = entry->ino;
+	if (src == walk->frames[0].dst.inode->row.ino)
+		return -ESTALE; /* somebody moved the unfinished clone into its source */
 	r = buf_append(&clone->path, bytes_of("/", 1));
 	if (r == 0)
 		r = buf_append(&clone->path, bytes_of(entry->name, entry->name_len));

@@ -596,6 +596,8 @@ static int load_settings(struct store *store)
 	r = policies_load(store->index, reader, &store->priv->policies);
 	if (r == 0)
 		r = store_clock_load(store, reader);
+	if (r == 0)
+		r = clone_list_load(store, reader);
 	index_reader_close(reader);
 	return r;
 }

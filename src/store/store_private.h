@@ -21,6 +21,7 @@
 /* An unfinished clone: the directory that has it, and the number in its name. */
 struct clone_place {
 	uint64_t parent, number;
+	bool is_left; /* by an earlier mount: to be swept */
 };
 
 struct store_private {
@@ -130,6 +131,9 @@ int store_replay_journal(struct store *store, const struct journal_settings *set
 int store_clock_load(struct store *store, struct index_reader *reader);
 void store_clock_put(struct store *store, struct record *record, int64_t now_sec);
 void store_clock_keep(struct store *store);
+
+/* clone_sweep.c: at the mount, before any clone begins */
+int clone_list_load(struct store *store, struct index_reader *reader);
 
 /* store_gc.c: starts reclaiming */
 int store_start_gc(struct store *store);

@@ -151,6 +151,35 @@ static void meddle(void *ctx, const struct clone_report *report)
 	cr_assert(false, "no unfinished clone");
 }
 
+/* Somebody moves it into its own source, where the walk would follow it for ever. */
+static void swallow(void *ctx, const struct clone_report *report)
+{
+	AUTO(dirent_list) list = ROW_LIST_INIT;
+	struct inode *src = look_up(world.root, "src"), *busy = NULL;
+
+	(void)ctx;
+	(void)report;
+	cr_assert_eq(index_list_dirents(world.store->index, world.reader, INO_ROOT, 0, 10, &list), 0);
+	for (size_t i = 0; i < list.count; i++)
+		if (strncmp(list.rows[i].name, CLONE_PREFIX, strlen(CLONE_PREFIX)) == 0)
+			cr_assert_eq(names_rename(world.store, world.reader, world.root,
+						  bytes_of_str(list.rows[i].name), src,
+						  bytes_of_str("swallowed"), 0, &busy), 0);
+	drop(src);
+}
+
+Test(store_clone, one_that_is_moved_into_its_source_ends)
+{
+	struct inode *src = make_tree(300);
+	struct clone_watch watch = {.progress = swallow};
+	struct clone_report report;
+
+	cr_assert_eq(clone_to(src, "dst", &watch, &report), -ESTALE);
+	cr_assert_eq(count_entries(world.root), 1);
+	expect_sound();
+	drop(src);
+}
+
 Test(store_clone, one_that_somebody_changes_is_given_up)
 {
 	struct inode *src = make_tree(20);
@@ -250,6 +279,7 @@ Test(store_clone, bytes_that_are_not_pushed_yet_are_in_it)
 Test(store_clone, what_is_listed_as_unfinished_is_swept_and_nothing_else)
 {
 	static const struct clone_watch nobody;
+	struct clone_report report;
 	struct inode *dir = make(world.root, CLONE_PREFIX "00000000000000ab", S_IFDIR | 0700);
 	struct inode *other = make(world.root, CLONE_PREFIX "00000000000000cd", S_IFDIR | 0700);
 	struct record *record = record_new();
@@ -265,8 +295,13 @@ Test(store_clone, what_is_listed_as_unfinished_is_swept_and_nothing_else)
 					"99999:00000000000000ab\n"));
 	cr_assert_eq(sequencer_submit(world.store->sequencer, record, &seq), 0);
 	store_world_reopen(&world);
+	/* a clone that comes first is none of the sweep's */
+	other = make_tree(3);
+	cr_assert_eq(clone_to(other, "dst", NULL, &report), 0);
+	drop(other);
+	cr_assert_eq(count_entries(world.root), 4);
 	cr_assert_eq(store_clone_sweep(world.store, world.reader, &nobody), 0);
-	cr_assert_eq(count_entries(world.root), 1);
+	cr_assert_eq(count_entries(world.root), 3);
 	drop(look_up(world.root, CLONE_PREFIX "00000000000000cd"));
 	store_world_reopen(&world);
 	cr_assert_eq(store_clone_sweep(world.store, world.reader, &nobody), 0);
