@@ -10,6 +10,7 @@
 #include "ctl/ctl_private.h"
 
 #include "ctl/ctl_client.h"
+#include "ctl/ctl_private.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/list.h"
@@ -121,7 +122,7 @@ void ctl_pause(struct ctl_call *call, uint64_t ms)
 
 /* ---- running ---- */
 
-static void put_common_keys(struct ctl_call *call)
+void ctl_put_common_keys(struct ctl_call *call)
 {
 	char time[CLOCK_RFC3339_SIZE], id[33];
 
@@ -193,7 +194,7 @@ static void run_job(struct ctl *ctl, struct ctl_job *job, struct index_reader *r
 	char why[240];
 
 	if (call.answer) {
-		put_common_keys(&call);
+		ctl_put_common_keys(&call);
 		if (job->verb->needs_owner && job->uid != 0 && job->uid != ctl->owner_uid)
 			code = ctl_fail(&call, CTL_DENIED,
 					"%s: only root and the owner of the mount may do this",

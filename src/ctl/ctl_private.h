@@ -32,6 +32,9 @@ static inline const char *ctl_text_arg(struct ctl_call *call, const char *key)
 /* verbs_clone.c: takes away what clones of a dead process left; until the watch is cancelled. */
 void ctl_sweep_clones(struct ctl *ctl, struct index_reader *reader);
 
+/* What every answer begins with. */
+void ctl_put_common_keys(struct ctl_call *call);
+
 /* Lists every provider for objects that nobody knows: key "orphans" of the answer. */
 int ctl_put_orphans(struct ctl_call *call, bool deletes, struct scrub_report *report);
 

@@ -6,6 +6,8 @@ lib_ctl_a_SOURCES = \
 	src/ctl/ctl.h \
 	src/ctl/ctl_client.c \
 	src/ctl/ctl_client.h \
+	src/ctl/ctl_local.c \
+	src/ctl/ctl_local.h \
 	src/ctl/ctl_private.h \
 	src/ctl/ctl_verbs.c \
 	src/ctl/shardfs_ioctl.h \

@@ -26,6 +26,8 @@ bin_shardctl_SOURCES = \
 	src/tools/shardctl_clone.h \
 	src/tools/shardctl_key.c \
 	src/tools/shardctl_key.h \
+	src/tools/shardctl_local.c \
+	src/tools/shardctl_local.h \
 	src/tools/shardctl_lock.c \
 	src/tools/shardctl_lock.h \
 	src/tools/shardctl_snapshot.c \

@@ -8,6 +8,7 @@
 #include "tools/shardctl_audit.h"
 #include "tools/shardctl_clone.h"
 #include "tools/shardctl_key.h"
+#include "tools/shardctl_local.h"
 #include "tools/shardctl_lock.h"
 #include "tools/shardctl_snapshot.h"
 #include "util/clock.h"
@@ -27,7 +28,7 @@ enum shardctl_exit { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOW
 		     EXIT_DENIED = 7 };
 
 struct options {
-	const char *mount;
+	const char *mount, *config;
 	uint64_t copies;
 	uint64_t timeout_ms; /* 0: none */
 	bool is_json, is_dry_run;
@@ -331,7 +332,8 @@ static void print_help(void)
 {
 	puts("Usage: shardctl [--mount DIR] [--json] COMMAND [ARGUMENT]...\n"
 	     "Ask and steer a mounted shardfs.  The mount is that of PATH, else --mount, else\n"
-	     "$SHARDFS_MOUNT, else the only one there is.\n\nCommands:");
+	     "$SHARDFS_MOUNT, else the only one there is; else, for questions, the home of the\n"
+	     "configuration that $SHARDFS_CONFIG names.\n\nCommands:");
 	for (size_t i = 0; i < ARRAY_COUNT(commands); i++) {
 		const struct command *c = &commands[i];
 		AUTO(buf) line = BUF_INIT;
@@ -345,6 +347,8 @@ static void print_help(void)
 	shardctl_key_help();
 	puts("\nOptions:\n"
 	     "  -m, --mount DIR      the mount to talk to\n"
+	     "      --config FILE    not mounted: answer from the home that FILE names; PATH is from the\n"
+	     "                       root of the file system then\n"
 	     "  -j, --json           one JSON object on standard output\n"
 	     "  -n, --copies N       wait: for N copies instead of what the policy asks\n"
 	     "  -t, --timeout TIME   wait: give up after TIME (\"90s\", \"10m\"); exit status 4\n"
@@ -388,6 +392,7 @@ static int parse_options(int argc, char **argv, struct options *options)
 		{"copies", required_argument, NULL, 'n'}, {"timeout", required_argument, NULL, 't'},
 		{"dry-run", no_argument, NULL, 'd'},
 		{"orphans", no_argument, NULL, 'O'}, {"deep", no_argument, NULL, 'D'},
+		{"config", required_argument, NULL, 'F'},
 		{"cheap", no_argument, NULL, 'C'}, {"provider", required_argument, NULL, 'P'},
 		{"until", required_argument, NULL, 'u'}, {"recursive", no_argument, NULL, 'R'},
 		{"help", no_argument, NULL, 'h'},	 {"version", no_argument, NULL, 'V'},
@@ -399,6 +404,9 @@ static int parse_options(int argc, char **argv, struct options *options)
 		switch (c) {
 		case 'm':
 			options->mount = optarg;
+			break;
+		case 'F':
+			options->config = optarg;
 			break;
 		case 'j':
 			options->is_json = true;
@@ -510,35 +518,48 @@ static int exit_of_errno(int r)
 	return r == -EINVAL || r == -ENOTTY ? EXIT_USAGE : EXIT_UNKNOWN;
 }
 
-static int run_command(const struct command *command, char **args, unsigned count,
-		       const struct options *options)
+/* Of a mount, or (below) of a home. */
+static int ask(const struct options *options, const char *path, const json_t *request,
+	       json_t **answer, uint32_t *code)
 {
 	AUTO(buf) why = BUF_INIT;
 	AUTO_FD fd = -1;
 	struct watch watch = {.options = options};
-	const char *path = command->takes_path && count > 0 ? args[0] : NULL;
-	json_t *request = json_object(), *answer = NULL;
-	uint32_t code = EXIT_UNKNOWN;
 	int r = ctl_client_open(path, options->mount, &fd, &why);
 
 	if (r < 0) {
 		fprintf(stderr, "shardctl: %s\n", buf_str(&why));
-		json_decref(request);
 		return path ? EXIT_USAGE : exit_of_errno(r);
 	}
-	json_object_set_new(request, "verb", json_string(command->verb));
-	if (command->fill)
-		command->fill(request, args, count, options);
 	if (options->timeout_ms)
 		watch.until_ms = clock_mono_ms() + options->timeout_ms;
-	r = ctl_client_run(fd, request, watch_progress, &watch, &answer, &code);
+	r = ctl_client_run(fd, request, watch_progress, &watch, answer, code);
 	report_progress_end(stderr);
-	json_decref(request);
 	if (r < 0) {
 		fprintf(stderr, "shardctl: %s: %s\n", path ? path : "the mount",
 			r == -ENOTTY ? "is not on a mounted shardfs" : err_sentence(r));
 		return exit_of_errno(r);
 	}
+	return EXIT_DONE;
+}
+
+static int run_command(const struct command *command, char **args, unsigned count,
+		       const struct options *options)
+{
+	const char *path = command->takes_path && count > 0 ? args[0] : NULL;
+	const char *home = shardctl_home_of(options->config, options->mount, path);
+	json_t *request = json_object(), *answer = NULL;
+	uint32_t code = EXIT_UNKNOWN;
+	int r;
+
+	json_object_set_new(request, "verb", json_string(command->verb));
+	if (command->fill)
+		command->fill(request, args, count, options);
+	r = home ? shardctl_ask_home(home, request, path, &answer, &code)
+		 : ask(options, path, request, &answer, &code);
+	json_decref(request);
+	if (!answer)
+		return r;
 	if (options->is_json)
 		report_json(stdout, answer);
 	if (json_is_false(json_object_get(answer, "ok")))

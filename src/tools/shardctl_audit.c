@@ -3,6 +3,7 @@
 
 #include "ctl/ctl_client.h"
 #include "tools/report.h"
+#include "tools/shardctl_local.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/mem.h"
@@ -25,7 +26,7 @@ enum audit_exit {
 };
 
 struct audit_options {
-	const char *mount, *kind;
+	const char *mount, *config, *kind;
 	int64_t since_sec;
 	bool is_json, has_since;
 };
@@ -65,15 +66,32 @@ static json_t *request_of(const char *verb)
 	return request;
 }
 
+static int tell_error(const struct audit_options *options, const json_t *answer, uint32_t code)
+{
+	if (options->is_json && json_string_value(json_object_get(answer, "error")))
+		report_json(stdout, answer);
+	if (json_is_false(json_object_get(answer, "ok")))
+		fprintf(stderr, "shardctl: %s\n",
+			json_string_value(json_object_get(answer, "error")));
+	return (int)code;
+}
+
 /* Takes the request.  The exit status of the verb with *answer (json_decref), or *answer NULL. */
 static int ask(const struct audit_options *options, json_t *request, json_t **answer)
 {
+	const char *home = shardctl_home_of(options->config, options->mount, NULL);
 	AUTO(buf) why = BUF_INIT;
 	AUTO_FD fd = -1;
 	uint32_t code = EXIT_UNKNOWN;
-	int r = ctl_client_open(NULL, options->mount, &fd, &why);
+	int r;
 
 	*answer = NULL;
+	if (home) {
+		r = shardctl_ask_home(home, request, NULL, answer, &code);
+		json_decref(request);
+		return *answer ? tell_error(options, *answer, code) : r;
+	}
+	r = ctl_client_open(NULL, options->mount, &fd, &why);
 	if (r == 0)
 		r = ctl_client_run(fd, request, on_progress, NULL, answer, &code);
 	report_progress_end(stderr);
@@ -85,12 +103,7 @@ static int ask(const struct audit_options *options, json_t *request, json_t **an
 				       : err_sentence(r));
 		return exit_of_errno(r);
 	}
-	if (options->is_json && json_string_value(json_object_get(*answer, "error")))
-		report_json(stdout, *answer);
-	if (json_is_false(json_object_get(*answer, "ok")))
-		fprintf(stderr, "shardctl: %s\n",
-			json_string_value(json_object_get(*answer, "error")));
-	return (int)code;
+	return tell_error(options, *answer, code);
 }
 
 /* ---- list ---- */
@@ -261,6 +274,7 @@ static void print_help(void)
 	shardctl_audit_help();
 	puts("\nOptions:\n"
 	     "  -m, --mount DIR   the mount to talk to\n"
+	     "      --config FILE not mounted: answer from the home that FILE names\n"
 	     "  -j, --json        one JSON object on standard output\n"
 	     "      --kind K      list: entries of that kind alone\n"
 	     "      --since TIME  list: from then on; 2026-11-01T12:00:00Z, \"2026-11-01 12:00\"\n"
@@ -274,6 +288,7 @@ static int parse(int argc, char **argv, struct audit_options *o)
 {
 	static const struct option longs[] = {
 		{"mount", required_argument, NULL, 'm'}, {"json", no_argument, NULL, 'j'},
+		{"config", required_argument, NULL, 'F'},
 		{"kind", required_argument, NULL, 'K'},  {"since", required_argument, NULL, 'S'},
 		{"help", no_argument, NULL, 'h'},        {0},
 	};
@@ -286,6 +301,9 @@ static int parse(int argc, char **argv, struct audit_options *o)
 			break;
 		case 'j':
 			o->is_json = true;
+			break;
+		case 'F':
+			o->config = optarg;
 			break;
 		case 'K':
 			o->kind = optarg;
@@ -313,7 +331,8 @@ static int parse(int argc, char **argv, struct audit_options *o)
 bool shardctl_audit_is_meant(int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "-m") == 0 || strcmp(argv[i], "--mount") == 0)
+		if (strcmp(argv[i], "-m") == 0 || strcmp(argv[i], "--mount") == 0 ||
+		    strcmp(argv[i], "--config") == 0)
 			i++;
 		else if (argv[i][0] != '-')
 			return strcmp(argv[i], "audit") == 0;
