@@ -50,6 +50,29 @@ static json_t *describe(const struct snapshot_row *row)
 	return one;
 }
 
+/* Pages of files that are open for writing, which only the kernel has. */
+static void write_back(void *ctx, struct inode *inode)
+{
+	const struct ctl_front *front = ctx;
+	bool has_writers;
+
+	lock_take(&inode->lock);
+	has_writers = inode->write_open_count > 0;
+	lock_drop(&inode->lock);
+	if (has_writers)
+		front->write_back(front->ctx, inode->row.ino);
+}
+
+/* What was written so far shows. */
+static int settle(struct ctl_call *call)
+{
+	const struct ctl_front *front = ctl_front(call->ctl);
+
+	if (front->write_back)
+		inode_table_visit(call->store->inodes, write_back, (void *)(uintptr_t)front);
+	return ctl_sync(call);
+}
+
 static enum ctl_exit verb_snapshot_create(struct ctl_call *call)
 {
 	const char *name = ctl_text_arg(call, "name");
@@ -60,7 +83,7 @@ static enum ctl_exit verb_snapshot_create(struct ctl_call *call)
 
 	if (!name)
 		return ctl_fail(call, CTL_INVALID, "snapshot create: a name is needed");
-	r = inode_is_dir(call->inode) ? ctl_sync(call) : 0; /* what was written so far shows */
+	r = inode_is_dir(call->inode) ? settle(call) : 0;
 	if (r < 0)
 		return ctl_fail(call, CTL_FAILED, "snapshot %s: sync: %s", name, err_sentence(r));
 	r = store_snapshot_create(call->store, call->reader, call->inode, name, &row, &why);
