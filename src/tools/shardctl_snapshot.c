@@ -3,6 +3,7 @@
 
 #include "ctl/ctl_client.h"
 #include "tools/report.h"
+#include "tools/shardctl_local.h"
 #include "util/err.h"
 #include "util/mem.h"
 #include "util/units.h"
@@ -32,7 +33,7 @@ static const char *const keep_keys[KEEP_COUNT] = {"last",   "hourly",  "daily",
 						  "weekly", "monthly", "yearly"};
 
 struct snapshot_options {
-	const char *mount;
+	const char *mount, *config;
 	bool is_json, is_dry_run;
 	uint64_t keep[KEEP_COUNT];
 };
@@ -71,6 +72,24 @@ static json_t *request_of(const char *verb, const char *name)
 	return request;
 }
 
+/* EXIT_DONE with *answer, or what was printed. */
+static int ask_mount(const struct snapshot_options *options, const char *path,
+		     const json_t *request, json_t **answer, uint32_t *code)
+{
+	AUTO(buf) why = BUF_INIT;
+	AUTO_FD fd = -1;
+	int r = ctl_client_open(path, options->mount, &fd, &why);
+
+	if (r == 0)
+		r = ctl_client_run(fd, request, on_progress, NULL, answer, code);
+	if (r == 0)
+		return EXIT_DONE;
+	fprintf(stderr, "shardctl: %s\n",
+		why.len		 ? buf_str(&why)
+		: r == -ENOTTY ? "the mount is not a shardfs" : err_sentence(r));
+	return path && why.len ? EXIT_USAGE : exit_of_errno(r);
+}
+
 /*
  * Takes the request; asks the mount of path, or the one that is meant.  print (NULL: nothing) shows
  * an answer to people.  The exit status of the verb.
@@ -78,21 +97,15 @@ static json_t *request_of(const char *verb, const char *name)
 static int ask(const struct snapshot_options *options, const char *path, json_t *request,
 	       void (*print)(const json_t *answer))
 {
-	AUTO(buf) why = BUF_INIT;
-	AUTO_FD fd = -1;
+	const char *home = shardctl_home_of(options->config, options->mount, path);
 	uint32_t code = EXIT_UNKNOWN;
 	json_t *answer = NULL;
-	int r = ctl_client_open(path, options->mount, &fd, &why);
+	int r = home ? shardctl_ask_home(home, request, path, &answer, &code)
+		     : ask_mount(options, path, request, &answer, &code);
 
-	if (r == 0)
-		r = ctl_client_run(fd, request, on_progress, NULL, &answer, &code);
 	json_decref(request);
-	if (r < 0) {
-		fprintf(stderr, "shardctl: %s\n",
-			why.len		 ? buf_str(&why)
-			: r == -ENOTTY ? "the mount is not a shardfs" : err_sentence(r));
-		return path && why.len ? EXIT_USAGE : exit_of_errno(r);
-	}
+	if (!answer)
+		return r;
 	if (options->is_json)
 		report_json(stdout, answer);
 	if (json_is_false(json_object_get(answer, "ok")))
@@ -244,6 +257,7 @@ static void print_help(void)
 	shardctl_snapshot_help();
 	puts("\nOptions:\n"
 	     "  -m, --mount DIR   the mount to talk to\n"
+	     "      --config FILE list: not mounted, answer from the home that FILE names\n"
 	     "  -j, --json        one JSON object on standard output\n"
 	     "      --keep-last N, --keep-hourly N, --keep-daily N, --keep-weekly N,\n"
 	     "      --keep-monthly N, --keep-yearly N\n"
@@ -258,6 +272,7 @@ static int parse(int argc, char **argv, struct snapshot_options *o)
 {
 	static const struct option longs[] = {
 		{"mount", required_argument, NULL, 'm'},
+		{"config", required_argument, NULL, 'F'},
 		{"json", no_argument, NULL, 'j'},
 		{"dry-run", no_argument, NULL, 'd'},
 		{"keep-last", required_argument, NULL, KEEP_OPTION + KEEP_LAST},
@@ -285,6 +300,9 @@ static int parse(int argc, char **argv, struct snapshot_options *o)
 		case 'd':
 			o->is_dry_run = true;
 			break;
+		case 'F':
+			o->config = optarg;
+			break;
 		case 'm':
 			o->mount = optarg;
 			break;
@@ -305,7 +323,8 @@ static int parse(int argc, char **argv, struct snapshot_options *o)
 bool shardctl_snapshot_is_meant(int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "-m") == 0 || strcmp(argv[i], "--mount") == 0)
+		if (strcmp(argv[i], "-m") == 0 || strcmp(argv[i], "--mount") == 0 ||
+		    strcmp(argv[i], "--config") == 0)
 			i++;
 		else if (argv[i][0] != '-')
 			return strcmp(argv[i], "snapshot") == 0;

@@ -34,6 +34,7 @@ mkdir -p "$MNT/dir/sub"
 head -c 700000 /dev/urandom >"$MNT/dir/sub/file"
 ln -s dir "$MNT/link"
 shardctl policy set "$MNT/dir" copies=3
+shardctl --mount "$MNT" snapshot create monday >/dev/null
 shardctl wait "$MNT" >/dev/null
 facts shardctl --mount "$MNT" --json status >"$TMPDIR/status"
 facts shardctl --json stat "$MNT/dir" >"$TMPDIR/dir"
@@ -54,6 +55,8 @@ facts home config show | diff "$TMPDIR/config" -
 home status | jq -e '.mounted == false and .writer.may_write == null and
 	(.providers | length == 3 and all(.state == "not asked" and .present == null))' >/dev/null
 home provider list | jq -e '.providers.primary.type == "dir"' >/dev/null
+home snapshot list | jq -e '.snapshots | keys == ["monday"]' >/dev/null
+exits 3 home snapshot create tuesday
 home audit list --kind mount | jq -e '.entries | length == 1' >/dev/null
 home audit verify | jq -e '.ok and .entries >= 3 and .providers.primary.state == "not asked"' >/dev/null
 shardctl --config "$CONF" audit export - | jq -es 'length >= 3' >/dev/null
