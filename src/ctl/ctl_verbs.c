@@ -364,14 +364,19 @@ static enum ctl_exit verb_sync(struct ctl_call *call)
 	return r < 0 ? ctl_fail(call, CTL_FAILED, "sync: %s", err_sentence(r)) : CTL_DONE;
 }
 
-/* Copies that the caller asks for, or what the policies do. */
-static bool is_reached(const struct store_protection *p, uint64_t copies)
+/* Copies that the caller asks for, or what the policies do; then only the names may be missing. */
+static bool are_copies_there(const struct store_protection *p, uint64_t copies)
 {
 	if (p->worst == PROTECTION_LOST)
 		return false;
 	if (copies == 0)
-		return p->worst == PROTECTION_PROTECTED;
+		return p->of_copies == PROTECTION_PROTECTED;
 	return p->shards == 0 ? p->worst != PROTECTION_LOCAL : p->copies_have >= copies;
+}
+
+static bool is_reached(const struct store_protection *p, uint64_t copies)
+{
+	return copies == 0 ? p->worst == PROTECTION_PROTECTED : are_copies_there(p, copies);
 }
 
 static enum ctl_exit verb_wait(struct ctl_call *call)
@@ -396,12 +401,15 @@ static enum ctl_exit verb_wait(struct ctl_call *call)
 			return ctl_fail(call, CTL_UNKNOWN, "protection: %s", err_sentence(r));
 		if (protection.worst == PROTECTION_LOST)
 			break;
-		if (is_reached(&protection, copies)) {
+		if (are_copies_there(&protection, copies)) {
 			/* the names too: from here on any one of the providers gives it back */
 			if (seq == 0)
 				seq = sequencer_last_seq(call->store->sequencer);
-			if (store_push(call->store, seq))
-				break;
+			if (store_push(call->store, seq)) {
+				if (is_reached(&protection, copies))
+					break;
+				seq = 0; /* seen before they were sent, or changed since */
+			}
 		}
 		if (!store_may_write(call->store, why)) {
 			put_protection(call->answer, &protection);

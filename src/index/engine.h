@@ -157,6 +157,7 @@ struct engine_ops {
 			  int (*visit)(void *ctx, const struct audit_row *row), void *ctx);
 	int (*last_audit)(struct engine_conn *conn, uint64_t *audit_no, uint8_t mac[32]);
 	int (*get_counter)(struct engine_conn *conn, uint64_t ino, struct engine_counter *out);
+	int (*subtree_newest)(struct engine_conn *conn, uint64_t ino, uint64_t *seq);
 	int (*subtree_shards)(struct engine_conn *conn, uint64_t ino, uint64_t after,
 			      size_t count_max, uint64_t *shard_nos, size_t *count,
 			      struct subtree_totals *totals);

@@ -758,6 +758,16 @@ int index_list_orphans(struct index *index, struct index_reader *reader, uint64_
 	return r;
 }
 
+int index_subtree_newest(struct index *index, struct index_reader *reader, uint64_t ino,
+			 uint64_t *seq)
+{
+	if (ino_snapshot_no(ino) != 0)
+		return view_newest(index, reader, ino, seq);
+	if (reader == NULL)
+		return -EAGAIN;
+	return reader->conn->ops->subtree_newest(index_conn_of(reader), ino, seq);
+}
+
 int index_subtree_shards(struct index *index, struct index_reader *reader, uint64_t ino,
 			 uint64_t after, size_t count_max, uint64_t *shard_nos, size_t *count,
 			 struct subtree_totals *totals)

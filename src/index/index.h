@@ -229,6 +229,13 @@ int index_list_changed(struct index *index, struct index_reader *reader, uint64_
 int index_count_history(struct index *index, struct index_reader *reader, uint64_t *rows);
 
 /*
+ * index_subtree_newest - number of the newest record that wrote an inode at or below `ino`, which
+ * each change of it and of what is in it does; of those that are applied.  Looks at each inode
+ * there.  0: there is none.
+ */
+int index_subtree_newest(struct index *index, struct index_reader *reader, uint64_t ino,
+			 uint64_t *seq);
+/*
  * index_subtree_shards - the distinct shards that the files at and below `ino` use, in pages, for
  * answers about protection: shard numbers > after in ascending order, at most count_max into
  * shard_nos.  Also counts, when totals is not NULL (computed with the first page only, after 0;

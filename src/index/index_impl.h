@@ -80,6 +80,7 @@ int view_list_xattrs(struct index *index, struct index_reader *reader, uint64_t 
 int view_find_extents(struct index *index, struct index_reader *reader, uint64_t ino, uint64_t off,
 		      uint64_t end, size_t count_max, struct extent_list *out,
 		      uint64_t *covered_end);
+int view_newest(struct index *index, struct index_reader *reader, uint64_t ino, uint64_t *seq);
 int view_subtree_shards(struct index *index, struct index_reader *reader, uint64_t ino,
 			uint64_t after, size_t count_max, uint64_t *shard_nos, size_t *count,
 			struct subtree_totals *totals);

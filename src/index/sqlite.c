@@ -634,6 +634,7 @@ const struct engine_ops sqlite_engine = {
 	.list_audit = sqlite_list_audit,
 	.last_audit = sqlite_last_audit,
 	.get_counter = sqlite_get_counter,
+	.subtree_newest = sqlite_subtree_newest,
 	.subtree_shards = sqlite_subtree_shards,
 	.dump = sqlite_dump,
 	.prove = sqlite_prove,

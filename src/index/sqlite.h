@@ -233,6 +233,9 @@
 		       "VALUES(?1,?2,?3,?4,?5) ON CONFLICT(ino) DO UPDATE SET "                    \
 		       "files=?2,directories=?3,bytes=?4,as_of=?5")                                \
 	X(DEL_COUNTER, "DELETE FROM dir_counter WHERE ino=?")                                      \
+	X(SUBTREE_NEWEST, SQL_TREE                                                                 \
+	  "SELECT max(i.birth) FROM tree t CROSS JOIN inode i ON i.ino=t.ino")                     \
+	X(NEWEST, "SELECT max(birth) FROM inode")                                                  \
 	X(SUBTREE_SHARDS, SQL_TREE                                                                 \
 	  "SELECT DISTINCT c.shard_no FROM tree t CROSS JOIN extent e ON e.ino=t.ino "             \
 	  "CROSS JOIN chunk c ON c.chunk_no=e.chunk_no WHERE c.shard_no>?2 "                       \
@@ -353,6 +356,7 @@ int sqlite_list_audit(struct engine_conn *conn, uint64_t after, size_t count_max
 int sqlite_last_audit(struct engine_conn *conn, uint64_t *audit_no, uint8_t mac[32]);
 int sqlite_list_snapshots(struct engine_conn *conn, struct snapshot_list *out);
 int sqlite_get_counter(struct engine_conn *conn, uint64_t ino, struct engine_counter *out);
+int sqlite_subtree_newest(struct engine_conn *conn, uint64_t ino, uint64_t *seq);
 int sqlite_subtree_shards(struct engine_conn *conn, uint64_t ino, uint64_t after, size_t count_max,
 			  uint64_t *shard_nos, size_t *count, struct subtree_totals *totals);
 

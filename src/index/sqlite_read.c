@@ -860,6 +860,22 @@ static int subtree_totals(struct sqlite_conn *conn, uint64_t ino, struct subtree
 	return r < 0 ? r : sqlite_sum_subtree(conn, inodes, chunks, out);
 }
 
+int sqlite_subtree_newest(struct engine_conn *base, uint64_t ino, uint64_t *seq)
+{
+	struct sqlite_conn *conn = sqlite_conn_of(base);
+	sqlite3_stmt *stmt;
+	int r = ino == INO_ROOT ? sqlite_bind(conn, SQL_NEWEST, &stmt, "")
+				: sqlite_bind(conn, SQL_SUBTREE_NEWEST, &stmt, "u", ino);
+	uint64_t found = 0;
+	size_t count = 0;
+
+	if (r == 0)
+		r = sqlite_read_numbers(conn, stmt, 1, &found, &count);
+	if (r == 0)
+		*seq = found;
+	return r;
+}
+
 int sqlite_subtree_shards(struct engine_conn *base, uint64_t ino, uint64_t after, size_t count_max,
 			  uint64_t *shard_nos, size_t *count, struct subtree_totals *totals)
 {

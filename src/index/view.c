@@ -311,6 +311,20 @@ int view_find_extents(struct index *index, struct index_reader *reader, uint64_t
 	return r;
 }
 
+/* Nothing in it is younger than the snapshot. */
+int view_newest(struct index *index, struct index_reader *reader, uint64_t ino, uint64_t *seq)
+{
+	struct view view;
+	int r = view_begin(index, reader, ino, &view);
+
+	if (r < 0)
+		return r;
+	r = view_end(index, &view, 0);
+	if (r == 0)
+		*seq = view.seq;
+	return r;
+}
+
 int view_subtree_shards(struct index *index, struct index_reader *reader, uint64_t ino,
 			uint64_t after, size_t count_max, uint64_t *shard_nos, size_t *count,
 			struct subtree_totals *totals)

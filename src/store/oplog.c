@@ -439,6 +439,25 @@ bool oplog_push(struct oplog *oplog, uint64_t seq, unsigned providers)
 	return is_served_locked(oplog, seq, providers);
 }
 
+enum oplog_reach oplog_reach(struct oplog *oplog, uint64_t seq, unsigned providers)
+{
+	unsigned have = 0, may_have = 0;
+
+	LOCK_SCOPE(&oplog->lock);
+	for (unsigned i = 0; i < oplog->lane_count; i++) {
+		const struct oplog_lane *lane = &oplog->lanes[i];
+		bool has = oplog_lane_seq_locked(oplog, lane) >= seq, is_present;
+
+		transfer_backend(oplog->transfer, lane->no, &is_present);
+		have += has;
+		may_have += has || (is_present && !oplog_lane_is_fenced(lane));
+	}
+	providers = MIN(providers, oplog->lane_count);
+	return have >= providers       ? OPLOG_REACHED
+	       : may_have >= providers ? OPLOG_SENDING
+				       : OPLOG_OWED;
+}
+
 void oplog_cancel_waiters(struct oplog *oplog)
 {
 	struct list waiters = LIST_INIT(waiters);

@@ -61,6 +61,16 @@ void oplog_when_shipped(struct oplog *oplog, uint64_t seq, unsigned providers,
  * as for oplog_when_shipped.  Never waits.
  */
 bool oplog_push(struct oplog *oplog, uint64_t seq, unsigned providers);
+/*
+ * oplog_reach - how far the records up to seq have come, if `providers` are to have them.  Never
+ * waits, and makes nothing happen.
+ */
+enum oplog_reach {
+	OPLOG_REACHED, /* they have */
+	OPLOG_SENDING, /* they will: providers that are present lack them */
+	OPLOG_OWED,    /* as many only with one that is away */
+};
+enum oplog_reach oplog_reach(struct oplog *oplog, uint64_t seq, unsigned providers);
 /* Those who wait are told -ECANCELED, and so are all that come later.  Accepts NULL. */
 void oplog_cancel_waiters(struct oplog *oplog);
 /*

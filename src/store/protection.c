@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Answers about protection are made of three things: what is still dirty in
- * memory, which shards the extents name, and the copies of each such shard.
+ * Answers about protection are made of four things: what is still dirty in
+ * memory, which shards the extents name, the copies of each such shard, and
+ * the providers that have the records which name all that.
  * The engine joins files and shards, so the applier catches up first; the
  * answer is as of that record.
  */
@@ -155,6 +156,33 @@ static bool is_dirty(struct inode *inode)
 	return !writer_is_clean(inode);
 }
 
+/*
+ * Bytes without their names are lost with this machine: as many providers as have the copies are to
+ * have the records.  Usually everything was sent; else those of this subtree are looked for.
+ */
+static int judge_records(struct judgement *judgement, const struct inode *inode)
+{
+	struct store_protection *answer = &judgement->answer;
+	struct oplog *oplog = judgement->store->priv->oplog;
+	unsigned wanted = MAX(answer->copies_want, judgement->policy.copies);
+	enum oplog_reach reach = oplog_reach(oplog, answer->as_of_seq, wanted);
+	uint64_t newest;
+	int r;
+
+	answer->of_copies = answer->worst;
+	if (answer->worst > PROTECTION_REPLICATING || reach == OPLOG_REACHED)
+		return 0;
+	r = index_subtree_newest(judgement->store->index, judgement->reader, inode->row.ino,
+				 &newest);
+	if (r < 0)
+		return r;
+	reach = oplog_reach(oplog, newest, wanted);
+	if (reach != OPLOG_REACHED)
+		answer->worst = MAX(answer->worst, reach == OPLOG_OWED ? PROTECTION_DEGRADED
+								       : PROTECTION_REPLICATING);
+	return 0;
+}
+
 int store_protection(struct store *store, struct index_reader *reader, struct inode *inode,
 		     enum store_ask ask, struct store_protection *out)
 {
@@ -197,6 +225,8 @@ int store_protection(struct store *store, struct index_reader *reader, struct in
 		else if (inode->write_open_count > 0)
 			answer->worst = MAX(answer->worst, PROTECTION_REPLICATING);
 	}
-	*out = *answer;
-	return 0;
+	r = judge_records(&judgement, inode);
+	if (r == 0)
+		*out = *answer;
+	return r;
 }

@@ -186,6 +186,7 @@ enum store_ask {
 struct store_protection {
 	enum store_ask asked;
 	enum protection worst;
+	enum protection of_copies; /* worst, were it not for the records at the providers */
 	unsigned copies_have, copies_want; /* of the worst shard */
 	int64_t verified_sec;              /* oldest; 0: some copy was never verified */
 	bool is_corrupt;

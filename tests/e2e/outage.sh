@@ -79,11 +79,14 @@ outage() { # PROVIDER HOW MEGABYTES
 	# a whole tree written while it is away
 	rsync -a "$source/" "$target-while-away/"
 	head -c 5000 /dev/urandom >"$target-while-away/last" # nobody has any of it
+	mkdir "$target-while-away/names" # no bytes: records, which are owed all the same
 	shardctl sync "$MNT"
 	eventually 30 status_is degraded "$target-while-away/last"
+	eventually 30 status_is degraded "$target-while-away/names"
 	diff -r "$source" "$target"
 	come_back "$1" "$2"
 	eventually 60 status_is protected "$target-while-away/last"
+	eventually 60 status_is protected "$target-while-away/names"
 	eventually 60 status_is protected "$MNT"
 	check_copies
 	diff -r "$source" "$target"
