@@ -342,8 +342,8 @@ static void add_entry(struct listing *list, const char *name, struct inode *inod
 		if (inode) {
 			entry.ino = inode->row.ino;
 			entry.generation = 1;
-			entry.attr_timeout =
-				reply_attr_timeout(fuse_req_userdata(list->req), inode);
+			reply_forget_attr(fuse_req_userdata(list->req), inode);
+			entry.attr_timeout = reply_attr_timeout(inode);
 			entry.entry_timeout = reply_entry_timeout(inode);
 		}
 		need = fuse_add_direntry_plus(list->req, at, room, name, &entry, (off_t)off);

@@ -52,16 +52,21 @@ void reply_err(struct op *op, int r)
 	fuse_reply_err(take_req(op), errno_of(r));
 }
 
-double reply_attr_timeout(struct session *session, struct inode *inode)
+void reply_forget_attr(struct session *session, struct inode *inode)
 {
 	bool has_writers;
 
-	if (ino_is_holder(inode->row.ino))
-		return 0; /* snapshots come and go behind the kernel's back */
 	lock_take(&inode->lock);
 	has_writers = inode->row.flags & INODE_LOCKED && inode->write_open_count > 0;
 	lock_drop(&inode->lock);
-	return has_writers && names_is_locked(session->store, inode) ? 0 : SESSION_TIMEOUT_S;
+	if (has_writers && names_is_locked(session->store, inode))
+		fuse_lowlevel_notify_inval_inode(session->se, inode->row.ino, -1, 0);
+}
+
+/* Snapshots come and go behind the kernel's back. */
+double reply_attr_timeout(struct inode *inode)
+{
+	return ino_is_holder(inode->row.ino) ? 0 : SESSION_TIMEOUT_S;
 }
 
 double reply_entry_timeout(struct inode *inode)
@@ -80,11 +85,12 @@ double reply_entry_timeout(struct inode *inode)
 static void fill_entry(struct session *session, struct fuse_entry_param *entry, struct inode *inode,
 		       const struct stat *st)
 {
+	reply_forget_attr(session, inode);
 	*entry = (struct fuse_entry_param){
 		.ino = inode->row.ino,
 		.generation = 1,
 		.attr = *st,
-		.attr_timeout = reply_attr_timeout(session, inode),
+		.attr_timeout = reply_attr_timeout(inode),
 		.entry_timeout = reply_entry_timeout(inode),
 	};
 }
@@ -108,9 +114,8 @@ void reply_entry_negative(struct op *op)
 
 void reply_attr(struct op *op, const struct stat *st)
 {
-	double timeout = reply_attr_timeout(op->session, op->inode);
-
-	fuse_reply_attr(take_req(op), st, timeout);
+	reply_forget_attr(op->session, op->inode);
+	fuse_reply_attr(take_req(op), st, reply_attr_timeout(op->inode));
 }
 
 static void fill_file_info(struct fuse_file_info *fi, struct handle *handle, bool is_direct)

@@ -17,8 +17,15 @@ void reply_err(struct op *op, int r); /* 0 or a negative errno */
 void reply_entry(struct op *op, struct inode *inode, const struct stat *st);
 void reply_entry_negative(struct op *op);
 void reply_attr(struct op *op, const struct stat *st);
-/* For how long the kernel may hold attributes: 0 for a locked file that is open for writing. */
-double reply_attr_timeout(struct session *session, struct inode *inode);
+/*
+ * Before attributes are given away: of a locked file that is open for writing the kernel is not to
+ * hold them, so that it asks before each write(2) (ops_attr.c).  It drops attributes that come with
+ * an answer to a question from before such an invalidation; a timeout of 0 would do too, but then
+ * it would also ask before a read at the end of the file.
+ */
+void reply_forget_attr(struct session *session, struct inode *inode);
+/* For how long the kernel may hold attributes. */
+double reply_attr_timeout(struct inode *inode);
 /* How long the kernel may keep a name that leads to the inode. */
 double reply_entry_timeout(struct inode *inode);
 /* op->handle passes to the kernel. */

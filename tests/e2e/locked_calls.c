@@ -11,6 +11,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -103,6 +104,20 @@ static int write_handle(void)
 {
 	return full(pwrite(rw, "new", 3, 10), 3);
 }
+/* The kernel has just been told the attributes in each way that there is. */
+static int write_after_looks(void)
+{
+	struct dirent *entry;
+	struct stat st;
+	DIR *dir = opendir(".");
+
+	while (dir && (entry = readdir(dir)))
+		stat(entry->d_name, &st);
+	closedir(dir);
+	if (stat("f2", &st) < 0 || fstat(rw, &st) < 0)
+		return -1;
+	return write_handle();
+}
 static int append_handle(void)
 {
 	return full(write(append_only, "new", 3), 3);
@@ -153,6 +168,17 @@ static int set_mtime(void)
 	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 2000}};
 
 	return futimens(rw, times);
+}
+/* Reading is no change, through whatever handle, also up to the end. */
+static int read_to_end(void)
+{
+	char bytes[FILE_BYTES + 100];
+
+	return full(pread(rw, bytes, sizeof(bytes), 0), FILE_BYTES);
+}
+static int seek_end(void)
+{
+	return full(lseek(rw, 0, SEEK_END), FILE_BYTES);
 }
 static int add_xattr(void)
 {
@@ -392,10 +418,13 @@ static const struct call file_calls[] = {
 	CALL(open_append_truncate, "open", I | A | L),
 	CALL(open_create, "create", I | A | L),
 	CALL(open_read, "open", 0),
+	CALL(read_to_end, "read", 0),
+	CALL(seek_end, "read", 0),
 	CALL(truncate_name, "setattr", I | A | L),
 	CALL(truncate_handle, "setattr", I | A | L),
 	CALL(extend_handle, "setattr", I | A | L),
 	CALL(write_handle, "write", L), /* what is open may write on, as on other file systems */
+	CALL(write_after_looks, "write", L),
 	CALL(append_handle, "write", L),
 	CALL(write_mapping, "write", L),
 	CALL(allocate, "fallocate", I | L),
