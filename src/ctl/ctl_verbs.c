@@ -2,6 +2,7 @@
 /* The verbs: each reads its arguments, asks the store, and fills an object. */
 #include "ctl/ctl_private.h"
 
+#include "store/names.h"
 #include "util/clock.h"
 #include "util/counter.h"
 #include "util/err.h"
@@ -40,6 +41,13 @@ int ctl_sync(struct ctl_call *call)
 	else
 		writer_sync(call->store->writer, NULL, call->inode, &pending.waiter);
 	return pending_wait(&pending);
+}
+
+static json_t *rfc3339(int64_t sec)
+{
+	char text[CLOCK_RFC3339_SIZE];
+
+	return sec ? json_string(clock_rfc3339((struct wall_time){.sec = sec}, text)) : json_null();
 }
 
 /* ---- protection ---- */
@@ -84,6 +92,7 @@ static enum ctl_exit verb_stat(struct ctl_call *call)
 	struct store_protection protection;
 	char text[POLICY_TEXT_SIZE] = "";
 	struct policy policy;
+	int64_t until_sec;
 	int r = store_protection(call->store, call->reader, call->inode, STORE_ASK_STORAGE,
 				 &protection);
 
@@ -95,6 +104,11 @@ static enum ctl_exit verb_stat(struct ctl_call *call)
 	policy_print(&policy, text);
 	put(call->answer, "policy", json_string(text));
 	put(call->answer, "policy_root", number(call->inode->row.policy_root));
+	if (names_lock_until(call->inode, &until_sec) == 0) {
+		put(call->answer, "lock_until", rfc3339(until_sec));
+		put(call->answer, "locked",
+		    json_boolean(names_is_locked(call->store, call->inode)));
+	}
 	return CTL_DONE;
 }
 
@@ -143,13 +157,6 @@ static enum ctl_exit verb_provider_list(struct ctl_call *call)
 
 #define CANDIDATES_TOLD_MAX 1000u
 #define CLEANUP_STALL_MS    60000u
-
-static json_t *rfc3339(int64_t sec)
-{
-	char text[CLOCK_RFC3339_SIZE];
-
-	return sec ? json_string(clock_rfc3339((struct wall_time){.sec = sec}, text)) : json_null();
-}
 
 /* What waits, as of the last look. */
 static void put_waiting(json_t *out, const struct gc_report *report)

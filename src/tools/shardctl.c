@@ -67,6 +67,7 @@ static const struct report_field protection_fields[] = {
 	{"chunks", "chunks", REPORT_COUNT},
 	{"shards", "shards", REPORT_COUNT},
 	{"policy", "policy", REPORT_TEXT},
+	{"lock_until", "locked until", REPORT_TEXT},
 	{0},
 };
 

@@ -18,7 +18,7 @@
 #include "util/file.h"
 
 #include <errno.h>
-#include <fts.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -26,6 +26,7 @@
 
 #define FAILURES_TOLD_MAX 20u
 #define PROGRESS_EVERY	  64u
+#define DIRS_OPEN_MAX	  64 /* deeper ones are closed on the way */
 
 enum { LOCK_DONE = 0, LOCK_FAILED = 1, LOCK_USAGE = 2, LOCK_UNKNOWN = 3, LOCK_PARTIAL = 6,
        LOCK_DENIED = 7 };
@@ -34,7 +35,7 @@ struct walk {
 	const struct lock_wish *wish;
 	int64_t until_sec;
 	char until[CLOCK_RFC3339_SIZE];
-	uint64_t locked, already, others, failed;
+	uint64_t seen, locked, already, others, failed;
 	int error; /* the last one */
 };
 
@@ -57,6 +58,8 @@ static const char *sentence_of(int error)
 		return "not allowed: root or the owner of the mount may lock";
 	if (error == -EOPNOTSUPP)
 		return "not on a mounted shardfs";
+	if (error == -ENODEV)
+		return "only files and directories are locked: lock its directory";
 	return err_sentence(error);
 }
 
@@ -91,43 +94,39 @@ static void show_progress(const struct walk *walk, const char *path)
 	report_progress(stderr, 0, text);
 }
 
-static int walk_tree(struct walk *walk)
-{
-	char *paths[] = {(char *)(uintptr_t)walk->wish->path, NULL};
-	FTS *fts = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
-	uint64_t seen = 0;
-	FTSENT *entry;
+/* nftw(3) has no argument of the caller's. */
+static struct walk *current;
 
-	if (!fts)
-		return -errno;
-	errno = 0;
-	while (!*walk->wish->is_interrupted && (entry = fts_read(fts))) {
-		switch (entry->fts_info) {
-		case FTS_D:
-		case FTS_F:
-			lock_one(walk, entry->fts_accpath);
-			if (!walk->wish->is_recursive)
-				fts_set(fts, entry, FTS_SKIP);
-			break;
-		case FTS_DNR:
-		case FTS_ERR:
-		case FTS_NS:
-			note_failure(walk, entry->fts_path, -entry->fts_errno);
-			break;
-		case FTS_DP:
-			break;
-		default:
-			walk->others++; /* their directory's lock keeps their names */
-		}
-		if (seen++ % PROGRESS_EVERY == 0)
-			show_progress(walk, entry->fts_path);
-		errno = 0;
-	}
-	if (!*walk->wish->is_interrupted && errno)
+static int visit(const char *path, const struct stat *st, int type, struct FTW *place)
+{
+	struct walk *walk = current;
+
+	(void)place;
+	if (*walk->wish->is_interrupted)
+		return FTW_STOP;
+	if (walk->seen++ % PROGRESS_EVERY == 0)
+		show_progress(walk, path);
+	if (type == FTW_NS)
+		note_failure(walk, path, -EACCES);
+	else if (S_ISREG(st->st_mode) || S_ISDIR(st->st_mode))
+		lock_one(walk, path);
+	else
+		walk->others++; /* their directory's lock keeps their names */
+	if (type == FTW_DNR && walk->wish->is_recursive)
+		note_failure(walk, path, -EACCES);
+	return walk->wish->is_recursive ? FTW_CONTINUE : FTW_STOP;
+}
+
+/* Reads a directory as it goes, so memory does not grow with the number of files. */
+static void walk_tree(struct walk *walk)
+{
+	current = walk;
+	if (nftw(walk->wish->path, visit, DIRS_OPEN_MAX, FTW_PHYS | FTW_MOUNT | FTW_ACTIONRETVAL) <
+	    0)
 		note_failure(walk, walk->wish->path, -errno);
-	fts_close(fts);
 	report_progress_end(stderr);
-	return 0;
+	if (walk->others > 0 && walk->locked + walk->already + walk->failed == 0)
+		note_failure(walk, walk->wish->path, -ENODEV);
 }
 
 /* What is told as locked is durable. */
@@ -158,9 +157,15 @@ static int exit_of(const struct walk *walk)
 		return LOCK_PARTIAL;
 	if (walk->error == -EPERM || walk->error == -EACCES)
 		return LOCK_DENIED;
-	return walk->error == -EINVAL || walk->error == -ENOENT || walk->error == -EOPNOTSUPP
-		       ? LOCK_USAGE
-		       : LOCK_FAILED;
+	switch (walk->error) {
+	case -EINVAL:
+	case -ENOENT:
+	case -EOPNOTSUPP:
+	case -ENODEV:
+		return LOCK_USAGE;
+	default:
+		return LOCK_FAILED;
+	}
 }
 
 static void report(const struct walk *walk, int code)
@@ -220,9 +225,7 @@ int shardctl_lock(const struct lock_wish *wish)
 		return LOCK_USAGE;
 	}
 	clock_rfc3339((struct wall_time){.sec = walk.until_sec}, walk.until);
-	r = walk_tree(&walk);
-	if (r < 0)
-		note_failure(&walk, wish->path, r);
+	walk_tree(&walk);
 	code = exit_of(&walk);
 	if (walk.locked > 0) {
 		r = sync_locks(wish->path);

@@ -110,10 +110,15 @@ grep -qF '"locked":12,"already":2,"others":1,"failed":0' "$TMPDIR/answer" ||
 	die "$(cat "$TMPDIR/answer")"
 [ "$(shardctl --mount "$MNT" audit list --kind xattr | wc -l)" -eq $((audited + 1)) ]
 [ "$(shardctl lock "$MNT/tree/2")" = 2102-01-01T00:00:00Z ]
+shardctl --json stat "$MNT/tree/2" >"$TMPDIR/answer"
+grep -qF '"lock_until":"2102-01-01T00:00:00Z","locked":true' "$TMPDIR/answer"
 is_locked "$MNT/tree/sub/deep/5"
 must_fail rm "$MNT/tree/link" 2>/dev/null
 must_fail rm -rf "$MNT/tree" 2>/dev/null
 [ "$(find "$MNT/tree" | wc -l)" -eq 15 ]
+rc=0
+shardctl lock --until 2101-01-01 -R "$MNT/tree/link" >/dev/null 2>&1 || rc=$?
+[ "$rc" -eq 2 ] # a link has no lock, and is not followed
 echo late >"$MNT/tree/late"
 shardctl --json lock --until 2101-01-01 -R "$MNT/tree" >"$TMPDIR/answer"
 grep -qF '"locked":1,"already":14,' "$TMPDIR/answer" || die "$(cat "$TMPDIR/answer")"
