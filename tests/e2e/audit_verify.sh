@@ -26,7 +26,7 @@ act() { # an entry
 	shardctl -m "$MNT" policy set "$MNT" "copies=$1"
 }
 
-fs_make 'epoch_check: 1h' 'segment_delay_max: 1s'
+fs_make 'epoch_check: 1h' 'segment_delay_max: 1s' 'snapshot_after: 64KiB'
 fs_mount
 act 2
 eventually 60 all_are same
@@ -55,6 +55,28 @@ fs_mount
 verify 0
 [ "$(state_of tertiary)" = behind ]
 jq -e '.providers.tertiary.entries < .providers.primary.entries' "$TMPDIR/verify" >/dev/null
+hooks
+eventually 60 all_are same
+
+# One that has only a snapshot of the index: the log is in it.
+python3 - "$MNT" <<'END'
+import os, sys
+for i in range(3000):
+    open(f'{sys.argv[1]}/{os.urandom(40).hex()}', 'w').close()
+END
+has_new_snapshot() {
+	[ -n "$(find "$FS/providers/primary/index" -name 'snap-*' ! -name '*-p*' \
+		! -name 'snap-00000001-0000000000000001-*')" ]
+}
+eventually 60 has_new_snapshot
+eventually 60 all_are same
+fs_umount
+rm "$FS"/providers/primary/index/log-*
+hooks 'hold oplog-put-before'
+fs_mount
+verify 0
+[ "$(state_of primary)" = behind ]
+[ "$(jq .providers.primary.entries "$TMPDIR/verify")" -ge 4 ]
 hooks
 eventually 60 all_are same
 
