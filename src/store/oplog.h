@@ -28,6 +28,7 @@ struct oplog_settings {
 	uint64_t writer_epoch;
 	uint64_t delay_max_ms;       /* a change waits so long for the copies of its shards */
 	uint64_t snapshot_bytes_min; /* of segments, before another snapshot is made */
+	uint64_t hold_ms; /* what an earlier writer left is kept for so long after its last object */
 };
 
 /* What is in dir.  -ENOMEM, -EIO, -EACCES, -ENOSPC. */

@@ -18,6 +18,7 @@
 struct oplog_file {
 	struct oplog_name name;
 	uint64_t len;
+	int64_t made_sec; /* by the provider's clock; 0: it was not listed */
 };
 struct oplog_files {
 	struct oplog_file *files;

@@ -8,7 +8,7 @@
  *
  * Deleting: only when every provider that is present has all of the newest snapshot and what
  * follows; then what lies behind the newest but one goes, roots first, so that no root is ever
- * without its parts.
+ * without its parts.  What an earlier writer left stays for hold_ms after its newest object.
  */
 #include "store/oplog_private.h"
 
@@ -83,7 +83,8 @@ int oplog_list(struct backend *backend, struct oplog_lane *lane, struct oplog_fi
 		if (r < 0)
 			buf_printf(why, "LIST: %s", req.cause[0] ? req.cause : err_sentence(r));
 		for (size_t i = 0; i < list.count && r == 0; i++) {
-			struct oplog_file file = {.len = list.entries[i].size};
+			struct oplog_file file = {.len = list.entries[i].size,
+						  .made_sec = list.entries[i].mtime.sec};
 
 			if (oplog_name_parse(list.entries[i].key + strlen(OPLOG_PREFIX),
 					     &file.name) == 0)
@@ -216,6 +217,20 @@ static bool is_of(const struct oplog_name *part, const struct oplog_name *root)
 	       memcmp(part->id, root->id, sizeof(part->id)) == 0;
 }
 
+/*
+ * Whoever recovered an older state, or from too few providers, must be able to change his mind: so
+ * what the writer before has left is kept for a while.
+ */
+static bool keeps_earlier(const struct oplog_lane *lane)
+{
+	int64_t hold_sec = (int64_t)(lane->oplog->set.hold_ms / 1000), newest = INT64_MIN;
+
+	for (size_t i = 0; i < lane->remote.count; i++)
+		if (lane->remote.files[i].name.epoch < lane->oplog->set.writer_epoch)
+			newest = MAX(newest, lane->remote.files[i].made_sec);
+	return newest != INT64_MIN && newest + hold_sec > clock_wall().sec;
+}
+
 static bool is_kept(const struct oplog_name *name, const struct oplog_file *newest,
 		    const struct oplog_file *before)
 {
@@ -234,6 +249,7 @@ static bool is_kept(const struct oplog_name *name, const struct oplog_file *newe
 static int remove_kind(struct oplog_lane *lane, const struct oplog_files *roots,
 		       enum oplog_kind kind, unsigned *removed)
 {
+	uint64_t epoch_min = keeps_earlier(lane) ? lane->oplog->set.writer_epoch : 0;
 	int r = 0;
 
 	for (size_t i = 0; i < lane->remote.count && r == 0; i++) {
@@ -241,7 +257,8 @@ static int remove_kind(struct oplog_lane *lane, const struct oplog_files *roots,
 		char text[OPLOG_NAME_SIZE], key[sizeof(OPLOG_PREFIX) + OPLOG_NAME_SIZE];
 		struct backend_req req = {.op = BACKEND_DELETE, .key = key};
 
-		if (name->kind != kind || is_kept(name, &roots->files[0], &roots->files[1]))
+		if (name->kind != kind || name->epoch < epoch_min ||
+		    is_kept(name, &roots->files[0], &roots->files[1]))
 			continue;
 		snprintf(key, sizeof(key), OPLOG_PREFIX "%s", oplog_name_print(name, text));
 		r = run(lane->backend, &req, lane);

@@ -241,6 +241,7 @@ static int open_oplog(struct store *store, struct buf *why)
 		.writer_epoch = store->priv->writer_epoch,
 		.delay_max_ms = store->config->settings.segment_delay_max_ms,
 		.snapshot_bytes_min = store->config->settings.snapshot_after_bytes,
+		.hold_ms = store->config->settings.deletion_hold_ms,
 	};
 	int r = dir ? oplog_open(&settings, &store->priv->oplog) : -ENOMEM;
 
