@@ -160,7 +160,8 @@ int64_t store_scrub_listed_sec(struct store *store, unsigned provider);
 /*
  * store_name_users - the files at and below inode that use any of these shards (sorted here): visit
  * gets each path, relative to inode with a slash before it ("" when inode is the file), and returns
- * 0 to go on.  As of the last applied record.  Walks the parts of the tree that use one.
+ * 0 to go on.  Of the root also what only snapshots have, with the path in the newest of them.  As of
+ * the last applied record.  Walks the parts of the trees that use one.
  */
 int store_name_users(struct store *store, struct index_reader *reader, struct inode *inode,
 		     uint64_t *shard_nos, size_t shard_count,

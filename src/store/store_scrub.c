@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the front doors ask of scrub, and which files a lost shard belongs to. */
+#include "store/snapshot.h"
 #include "store/store_private.h"
 
 #include "util/mem.h"
@@ -46,6 +47,7 @@ struct naming {
 	size_t shard_count;
 	int (*visit)(void *ctx, const char *path);
 	void *ctx;
+	uint64_t snapshot_no, newer_no; /* walked, and the next one after it; 0: now */
 };
 
 static int compare_numbers(const void *left, const void *right)
@@ -77,6 +79,18 @@ static int uses_any(const struct naming *naming, uint64_t ino)
 	return 0;
 }
 
+/* 1: a newer state has the same file, and lost it too: it is named there. */
+static int is_named_newer(const struct naming *naming, uint64_t ino)
+{
+	int r;
+
+	if (naming->snapshot_no == 0)
+		return 0;
+	ino = ino_in_snapshot(naming->newer_no, ino & INO_MAX);
+	r = uses_any(naming, ino);
+	return r == -ESTALE || r == -ENOENT ? 0 : r;
+}
+
 static int name_tree(const struct naming *naming, uint64_t dir, const char *path, unsigned depth);
 
 static int name_entry(const struct naming *naming, const struct dirent_row *row, const char *path,
@@ -92,8 +106,10 @@ static int name_entry(const struct naming *naming, const struct dirent_row *row,
 	r = uses_any(naming, row->ino);
 	if (r <= 0)
 		return r;
-	return row->type == DT_DIR ? name_tree(naming, row->ino, name, depth + 1)
-				   : naming->visit(naming->ctx, name);
+	if (row->type == DT_DIR)
+		return name_tree(naming, row->ino, name, depth + 1);
+	r = is_named_newer(naming, row->ino);
+	return r == 0 ? naming->visit(naming->ctx, name) : MIN(r, 0);
 }
 
 static int name_tree(const struct naming *naming, uint64_t dir, const char *path, unsigned depth)
@@ -117,16 +133,40 @@ static int name_tree(const struct naming *naming, uint64_t dir, const char *path
 	return r;
 }
 
+/* From the newest on: what an older one alone has is named there. */
+static int name_snapshots(struct naming *naming)
+{
+	AUTO(snapshot_list) list = ROW_LIST_INIT;
+	int r = index_list_readable(naming->store->index, 0, SIZE_MAX, &list);
+
+	for (size_t i = list.count; i > 0 && r == 0; i--) {
+		const struct snapshot_row *row = &list.rows[i - 1];
+		AUTO_STR path = mem_printf("/%s/snapshots/%s", SNAPSHOT_DIR_NAME, row->name);
+		uint64_t root = ino_in_snapshot(row->snapshot_no, row->root);
+
+		naming->snapshot_no = row->snapshot_no;
+		r = path ? uses_any(naming, root) : -ENOMEM;
+		if (r > 0)
+			r = name_tree(naming, root, path, 0);
+		if (r == -ESTALE)
+			r = 0; /* deleted meanwhile */
+		naming->newer_no = row->snapshot_no;
+	}
+	return r;
+}
+
 int store_name_users(struct store *store, struct index_reader *reader, struct inode *inode,
 		     uint64_t *shard_nos, size_t shard_count,
 		     int (*visit)(void *ctx, const char *path), void *ctx)
 {
-	struct naming naming = {store, reader, shard_nos, shard_count, visit, ctx};
+	struct naming naming = {store, reader, shard_nos, shard_count, visit, ctx, 0, 0};
 	int r;
 
 	qsort(shard_nos, shard_count, sizeof(*shard_nos), compare_numbers);
-	if (inode_is_dir(inode))
-		return name_tree(&naming, inode->row.ino, "", 0);
+	if (inode_is_dir(inode)) {
+		r = name_tree(&naming, inode->row.ino, "", 0);
+		return r == 0 && inode->row.ino == INO_ROOT ? name_snapshots(&naming) : r;
+	}
 	r = uses_any(&naming, inode->row.ino);
 	return r > 0 ? visit(ctx, "") : r;
 }

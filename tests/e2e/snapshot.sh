@@ -400,3 +400,22 @@ for name in primary secondary tertiary; do
 	fs_check
 	rm -rf "$FS"
 done
+
+# ---- what is lost in a snapshot alone has a name ----
+fs_make 'shard_idle: 100ms' 'cache_size: 0' 'chunk_memory: 0'
+fs_mount -o allow_other
+mkdir "$MNT/dir"
+head -c 200000 /dev/urandom >"$MNT/dir/lost"
+shardctl wait "$MNT" >/dev/null
+find "$FS/providers" -type f -name '????????????????????????????????' >"$TMPDIR/objects"
+shardctl -m "$MNT" snapshot create older >/dev/null
+shardctl -m "$MNT" snapshot create newer >/dev/null
+rm "$MNT/dir/lost"
+xargs rm <"$TMPDIR/objects"
+fs_umount
+fs_mount -o allow_other
+exit_is 1 shardctl -m "$MNT" --json scrub
+tr -d ' \n' <"$TMPDIR/out" | grep -F '"lost_paths":["/.shardfs/snapshots/newer/dir/lost"]' >/dev/null ||
+	die "$(cat "$TMPDIR/out")"
+must_fail cat "$SNAP/older/dir/lost" >/dev/null 2>&1
+fs_umount
