@@ -72,6 +72,43 @@ void handle_note_read(struct session *session, struct handle *handle, uint64_t o
 	lock_drop(&handle->lock);
 }
 
+/* Locks one part at a time: a file opened meanwhile may be missed. */
+int handle_list_written(struct session *session, struct inode ***out, size_t *count)
+{
+	struct inode **list = NULL;
+	size_t filled = 0, room = 0;
+
+	for (unsigned i = 0; i < SESSION_PARTS; i++) {
+		struct session_part *part = &session->parts[i];
+
+		LOCK_SCOPE(&part->lock);
+		list_for_each(at, &part->handles) {
+			struct handle *handle = list_entry(at, struct handle, link);
+
+			if (!handle->is_writer)
+				continue;
+			if (filled == room) {
+				size_t more = room ? room * 2 : 64;
+				struct inode **grown = mem_realloc_array(list, more, sizeof(*grown));
+
+				if (!grown) {
+					for (size_t k = 0; k < filled; k++)
+						inode_unref(session->store->inodes, list[k], 1);
+					mem_free(list);
+					return -ENOMEM;
+				}
+				list = grown;
+				room = more;
+			}
+			inode_ref(handle->inode, 1);
+			list[filled++] = handle->inode;
+		}
+	}
+	*out = list;
+	*count = filled;
+	return 0;
+}
+
 void handle_free_all(struct session *session)
 {
 	for (unsigned i = 0; i < SESSION_PARTS; i++) {

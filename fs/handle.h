@@ -23,6 +23,11 @@ int handle_new(struct session *session, struct inode *inode, int flags, struct h
 void handle_free(struct session *session, struct handle *handle);
 /* Read-ahead learns of a read. */
 void handle_note_read(struct session *session, struct handle *handle, uint64_t off, size_t len);
+/*
+ * The inodes of all files that are open for writing, each once for a handle, with a reference for the
+ * caller; *out is his (mem_free).  -ENOMEM.
+ */
+int handle_list_written(struct session *session, struct inode ***out, size_t *count);
 /* At the end of a session whose files were not closed. */
 void handle_free_all(struct session *session);
 

@@ -459,6 +459,11 @@ static void write_back(void *ctx, uint64_t ino)
 		log_warn("write-back-failed", "inode=%llu error=%d", (unsigned long long)ino, -r);
 }
 
+static int list_written(void *ctx, struct inode ***out, size_t *count)
+{
+	return handle_list_written(ctx, out, count);
+}
+
 static void entry_changed(void *ctx, uint64_t dir, struct bytes name)
 {
 	struct session *session = ctx;
@@ -500,7 +505,7 @@ static int prepare(struct session *session, struct fuse_args *args, struct buf *
 	session->store->invalidate_ctx = session;
 	if (r == 0)
 		r = ctl_open(session->store, session->root->row.uid,
-			     &(struct ctl_front){write_back, entry_changed, session},
+			     &(struct ctl_front){write_back, list_written, entry_changed, session},
 			     &session->ctl);
 	if (r < 0)
 		buf_printf(why, "threads cannot be started: %s", err_sentence(r));

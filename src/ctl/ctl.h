@@ -21,6 +21,8 @@ struct ctl_job;
 struct ctl_front {
 	/* Has it write back what it holds of a file. */
 	void (*write_back)(void *ctx, uint64_t ino);
+	/* All files that are open for writing, referenced; *out is the caller's (mem_free).  -ENOMEM. */
+	int (*list_written)(void *ctx, struct inode ***out, size_t *count);
 	/* What it knows of this name, and of the directory, is old. */
 	void (*entry_changed)(void *ctx, uint64_t dir, struct bytes name);
 	void *ctx;

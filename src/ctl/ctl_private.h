@@ -22,6 +22,8 @@ static inline void ctl_put(json_t *object, const char *key, json_t *value)
 
 /* Everything of the inode of the call (or, for a directory, everything) is durable here. */
 int ctl_sync(struct ctl_call *call);
+/* What is buffered of the inode is in the spool, and its records in the journal. */
+int ctl_push(struct ctl_call *call, struct inode *inode);
 
 /* Of the request; NULL: not given, or no text. */
 static inline const char *ctl_text_arg(struct ctl_call *call, const char *key)

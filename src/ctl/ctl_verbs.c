@@ -31,6 +31,15 @@ static const char *text_arg(struct ctl_call *call, const char *key)
 	return json_string_value(json_object_get(call->args, key));
 }
 
+int ctl_push(struct ctl_call *call, struct inode *inode)
+{
+	struct pending pending;
+
+	pending_init(&pending);
+	writer_push(call->store->writer, inode, &pending.waiter);
+	return pending_wait(&pending);
+}
+
 int ctl_sync(struct ctl_call *call)
 {
 	struct pending pending;

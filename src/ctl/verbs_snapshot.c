@@ -50,27 +50,26 @@ static json_t *describe(const struct snapshot_row *row)
 	return one;
 }
 
-/* Pages of files that are open for writing, which only the kernel has. */
-static void write_back(void *ctx, struct inode *inode)
-{
-	const struct ctl_front *front = ctx;
-	bool has_writers;
-
-	lock_take(&inode->lock);
-	has_writers = inode->write_open_count > 0;
-	lock_drop(&inode->lock);
-	if (has_writers)
-		front->write_back(front->ctx, inode->row.ino);
-}
-
-/* What was written so far shows. */
+/*
+ * What was written so far shows.  Closing pushes, so only files that are open for writing can have
+ * bytes that the journal does not have yet, some of them in the kernel's pages alone.
+ */
 static int settle(struct ctl_call *call)
 {
 	const struct ctl_front *front = ctl_front(call->ctl);
+	struct inode **inodes = NULL;
+	size_t count = 0;
+	int r = front->list_written ? front->list_written(front->ctx, &inodes, &count) : 0;
 
-	if (front->write_back)
-		inode_table_visit(call->store->inodes, write_back, (void *)(uintptr_t)front);
-	return ctl_sync(call);
+	for (size_t i = 0; i < count; i++) {
+		if (r == 0) {
+			front->write_back(front->ctx, inodes[i]->row.ino);
+			r = ctl_push(call, inodes[i]);
+		}
+		inode_unref(call->store->inodes, inodes[i], 1);
+	}
+	mem_free(inodes);
+	return r;
 }
 
 static enum ctl_exit verb_snapshot_create(struct ctl_call *call)
@@ -85,7 +84,8 @@ static enum ctl_exit verb_snapshot_create(struct ctl_call *call)
 		return ctl_fail(call, CTL_INVALID, "snapshot create: a name is needed");
 	r = inode_is_dir(call->inode) ? settle(call) : 0;
 	if (r < 0)
-		return ctl_fail(call, CTL_FAILED, "snapshot %s: sync: %s", name, err_sentence(r));
+		return ctl_fail(call, CTL_FAILED, "snapshot %s: bytes of an open file: %s", name,
+				err_sentence(r));
 	r = store_snapshot_create(call->store, call->reader, call->inode, name, &row, &why);
 	if (r < 0)
 		return fail(call, r, &why, name);

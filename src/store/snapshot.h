@@ -24,7 +24,7 @@
 
 /*
  * store_snapshot_create - a snapshot of the directory as it is in the journal: what was pushed
- * shows, dirty buffers do not.  Durable when it returns, and readable.
+ * shows, dirty buffers do not.  Durable when it returns, with all that it shows, and readable.
  * -EINVAL: no name for a file, or the directory is in a snapshot; -ENOTDIR; -ENOENT: it was removed;
  * -EEXIST; -ENOSPC: there are SNAPSHOTS_MAX, or no number is left; as sequencer_submit.  `why` names
  * object, cause and what to do.
