@@ -284,8 +284,15 @@ void oplog_renew(struct oplog *oplog)
 static bool is_introduced_safe(struct oplog *oplog, uint64_t shard_no)
 {
 	AUTO(copy_list) copies = ROW_LIST_INIT;
+	struct shard_row shard;
+	int r = index_get_shard(oplog->set.index, oplog->reader, shard_no, &shard);
 
-	if (index_list_copies(oplog->set.index, oplog->reader, shard_no, &copies) < 0)
+	/* gone meanwhile, such as one whose records moved after a crash: it will never have one */
+	if (r == -ENOENT || (r == 0 && shard.state != SHARD_OPEN && shard.state != SHARD_SEALED &&
+			     shard.state != SHARD_DURABLE))
+		return true;
+	if (r < 0 ||
+	    index_list_copies(oplog->set.index, oplog->reader, shard_no, &copies) < 0)
 		return false;
 	for (size_t i = 0; i < copies.count; i++)
 		if (copy_is_valid(&copies.rows[i]))
