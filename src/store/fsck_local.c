@@ -373,6 +373,9 @@ int fsck_journal(struct fsck *fsck)
 	else if (info.damaged_frames > 0)
 		fsck_found(fsck, "journal-frame", "%s: %" PRIu64 " frames of applied records do not "
 			   "authenticate", settings.dir, info.damaged_frames);
+	if (r == 0 && info.dropped_bytes > 0)
+		fsck_found(fsck, "journal-torn", "%s: %" PRIu64 " bytes behind the last whole record "
+			   "are left out", settings.dir, info.dropped_bytes);
 	return 0;
 }
 
