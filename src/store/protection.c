@@ -18,7 +18,8 @@ struct judgement {
 	struct index_reader *reader;
 	struct provider_facts facts[CONFIG_PROVIDERS_MAX];
 	unsigned fact_count;
-	struct policy policy; /* of the file or directory; that of a shard may ask for more */
+	struct policy policy; /* of the file or directory */
+	bool is_dir;	      /* what lies below may ask for less: a shard's own policy counts */
 	struct store_protection answer;
 };
 
@@ -40,7 +41,7 @@ static void judge_shard(struct judgement *judgement, uint64_t shard_no,
 		struct policy of_shard;
 
 		policies_get(store->priv->policies, shard->policy_root, &of_shard);
-		if (of_shard.copies > policy.copies)
+		if (judgement->is_dir || of_shard.copies > policy.copies)
 			policy = of_shard;
 		protection = placement_judge(&policy, copies.rows, (unsigned)copies.count,
 					     judgement->facts, judgement->fact_count, in_spool,
@@ -189,6 +190,7 @@ int store_protection(struct store *store, struct index_reader *reader, struct in
 	struct judgement judgement = {
 		.store = store,
 		.reader = reader,
+		.is_dir = inode_is_dir(inode),
 		.answer = {.asked = inode_is_dir(inode) ? ask : STORE_ASK_STORAGE,
 			   .worst = PROTECTION_PROTECTED,
 			   .verified_sec = INT64_MAX},

@@ -74,6 +74,17 @@ eventually 60 attr_is status protected "$MNT/strong"
 attr_is copies 2/2 "$MNT/strong/tree/a/b/file-3"
 diff -r "$TMPDIR/second" "$MNT/strong/tree"
 
+# What asks for less than the tree around it does not hold that back.
+mkdir "$MNT/more"
+set_policy copies=3 "$MNT/more"
+mkdir "$MNT/more/less"
+set_policy copies=1 "$MNT/more/less"
+head -c 100000 /dev/urandom >"$MNT/more/less/file"
+shardctl wait "$MNT/more/less" >/dev/null
+attr_is copies 1/1 "$MNT/more/less/file"
+timeout 60 shardctl wait "$MNT/more" >/dev/null
+attr_is status protected "$MNT/more"
+
 # Killed at each step: the next mount goes on.
 for place in converge-rows-before converge-rows-after converge-data-before converge-data-after \
 	gc-move-commit-after converge-done-before; do
