@@ -288,10 +288,10 @@ static int open_dir_at(int dir_fd, const char *path, int *fd)
 	return *fd < 0 ? -errno : 0;
 }
 
-/* What an earlier run had not given its name. */
-static int clear_new(int new_fd)
+/* What an earlier run had not given its name; links that are not needed any more. */
+static int clear(int dir_fd)
 {
-	int fd = fcntl(new_fd, F_DUPFD_CLOEXEC, 0);
+	int fd = fcntl(dir_fd, F_DUPFD_CLOEXEC, 0);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	int r = 0;
@@ -302,7 +302,7 @@ static int clear_new(int new_fd)
 		return r;
 	}
 	while (r == 0 && (entry = readdir(dir)) != NULL)
-		if (entry->d_name[0] != '.' && unlinkat(new_fd, entry->d_name, 0) < 0)
+		if (entry->d_name[0] != '.' && unlinkat(dir_fd, entry->d_name, 0) < 0)
 			r = -errno;
 	closedir(dir);
 	return r;
@@ -324,7 +324,7 @@ static int begin(struct restore *restore)
 	if (r == 0)
 		r = open_dir_at(work_fd, "links", &restore->links_fd);
 	if (r == 0)
-		r = clear_new(restore->new_fd);
+		r = clear(restore->new_fd);
 	if (r == 0)
 		r = buf_reserve(&restore->piece, MIB);
 	if (r == 0)
@@ -348,6 +348,8 @@ static int restore_all(struct restore *restore)
 		r = walk(restore, &root, &made);
 	if (r == 0)
 		r = restore_flush(restore);
+	if (r == 0)
+		r = clear(restore->links_fd); /* before one of them may not be removed: chattr +i */
 	return r < 0 ? r : finish(restore, &root, &restore->result->root);
 }
 

@@ -244,6 +244,10 @@ static int keep_link(struct restore *restore, uint64_t ino, int dir_fd, const ch
 	if (linkat(dir_fd, name, restore->links_fd, link_name(ino, link), 0) == 0 ||
 	    errno == EEXIST)
 		return 0;
+	/* an earlier run may have made it immutable; its flags are set again in the end */
+	if (errno == EPERM && restore_flags(dir_fd, name, 0) == 0 &&
+	    linkat(dir_fd, name, restore->links_fd, link_name(ino, link), 0) == 0)
+		return 0;
 	if (errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK)
 		return -errno;
 	restore_incomplete(restore, name, "other names: they become copies", -errno);

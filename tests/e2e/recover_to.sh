@@ -144,3 +144,21 @@ nothing_is_partial "$to"
 cp -p "$TMPDIR/shard" "$shard"
 shardfs-recover --to "$to" "$TMPDIR/primary.yaml"
 is_complete "$to"
+
+# A file with two names that nobody may change.
+if [ -n "$has_flags" ]; then
+	fs_mount
+	mkdir "$MNT/fixed"
+	echo fixed >"$MNT/fixed/one"
+	ln "$MNT/fixed/one" "$MNT/fixed/two"
+	chattr +i "$MNT/fixed/one"
+	shardctl wait "$MNT" >/dev/null
+	fs_umount
+	rc=0
+	shardfs-recover --to "$TMPDIR/immutable" "$TMPDIR/all.yaml" >"$TMPDIR/out" 2>"$TMPDIR/err" || rc=$?
+	flags=$(lsattr "$TMPDIR/immutable/fixed/two")
+	chattr -R -i "$TMPDIR/immutable" 2>/dev/null || true # or nobody could remove it
+	[ "$rc" -eq 0 ] || die "exit $rc: $(cat "$TMPDIR/out" "$TMPDIR/err")"
+	[[ $flags == ????i* ]] || die "flags: $flags"
+	[ "$TMPDIR/immutable/fixed/one" -ef "$TMPDIR/immutable/fixed/two" ]
+fi
