@@ -60,9 +60,11 @@
 			"ORDER BY cookie LIMIT ?")                                                 \
 	X(PUT_DIRENT, "REPLACE INTO dirent VALUES(?,?,?,?,?,?)")                                   \
 	X(DEL_DIRENT, "DELETE FROM dirent WHERE parent=? AND cookie=? AND name=?")                 \
+	/* two searches: an OR of them would read the whole directory */                           \
 	X(KEEP_DIRENT, "INSERT INTO dirent_history(parent,cookie,name,ino,type,birth,"             \
-		       "death) SELECT *,?1 FROM dirent WHERE parent=?2 "                           \
-		       "AND birth<=?3 AND (cookie=?4 OR name=?5)")                                 \
+		       "death) SELECT *,?1 FROM dirent WHERE parent=?2 AND cookie=?4 "             \
+		       "AND birth<=?3 UNION SELECT *,?1 FROM dirent WHERE parent=?2 AND name=?5 "  \
+		       "AND birth<=?3")                                                            \
 	X(GET_INODE, "SELECT " SQL_INODE_COLUMNS " FROM inode WHERE ino=?")                        \
 	X(PUT_INODE, "REPLACE INTO inode VALUES(?,?,?,?,?,?,?,?,?,?,?,?)")                         \
 	X(PUT_OLD_INODE, "REPLACE INTO inode_history(" SQL_INODE_COLUMNS ",death) "                \

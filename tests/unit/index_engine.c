@@ -588,6 +588,56 @@ Test(index_engine, a_snapshot_costs_one_row_and_then_only_what_changes)
 	close_index();
 }
 
+/* Steps of SQLite's machine, in thousands, of every connection that is opened from now on. */
+static unsigned steps;
+
+static int on_step(void *ctx)
+{
+	(void)ctx;
+	steps++;
+	return 0;
+}
+
+static int count_steps(sqlite3 *db, char **error, const struct sqlite3_api_routines *api)
+{
+	(void)error;
+	(void)api;
+	sqlite3_progress_handler(db, 1000, on_step, NULL);
+	return SQLITE_OK;
+}
+
+static unsigned steps_of_creating(uint64_t first, uint64_t count)
+{
+	unsigned before = steps;
+
+	for (uint64_t i = first; i < first + count; i++) {
+		AUTO(record) record = RECORD_INIT;
+		char name[32];
+
+		snprintf(name, sizeof(name), "f%llu", (unsigned long long)i);
+		put_file(&record, i, name, 1, S_IFREG | 0644);
+		apply(&record);
+	}
+	return steps - before;
+}
+
+Test(index_engine, a_change_costs_no_look_at_its_whole_directory_for_a_snapshot)
+{
+	struct snapshot_row snapshot = {.snapshot_no = 1, .name = "s", .root = 1};
+	AUTO(record) make = RECORD_INIT;
+	unsigned small, large;
+
+	cr_assert_eq(sqlite3_auto_extension((void (*)(void))count_steps), SQLITE_OK);
+	start("steps");
+	record_put_snapshot(&make, &snapshot);
+	apply(&make);
+	small = steps_of_creating(10, 300);
+	steps_of_creating(1000, 4000);
+	large = steps_of_creating(10000, 300);
+	cr_assert(small > 0 && large < 3 * small, "%u steps among few, %u among many", small, large);
+	close_index();
+}
+
 Test(index_engine, subtrees_are_summed_and_their_shards_paged)
 {
 	AUTO(record) record = RECORD_INIT;
