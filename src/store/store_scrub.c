@@ -82,12 +82,18 @@ static int uses_any(const struct naming *naming, uint64_t ino)
 /* 1: a newer state has the same file, and lost it too: it is named there. */
 static int is_named_newer(const struct naming *naming, uint64_t ino)
 {
+	struct inode_row row;
 	int r;
 
 	if (naming->snapshot_no == 0)
 		return 0;
 	ino = ino_in_snapshot(naming->newer_no, ino & INO_MAX);
-	r = uses_any(naming, ino);
+	/* now it may be there without a name, until it is reclaimed */
+	r = index_get_inode(naming->store->index, naming->reader, ino, &row);
+	if (r == 0 && (row.flags & INODE_ORPHAN))
+		return 0;
+	if (r == 0)
+		r = uses_any(naming, ino);
 	return r == -ESTALE || r == -ENOENT ? 0 : r;
 }
 
