@@ -23,13 +23,31 @@ void report_json(FILE *out, const json_t *answer)
 	free(text);
 }
 
+void report_escape(struct buf *out, const char *text)
+{
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c == '\n')
+			buf_printf(out, "\\n");
+		else if (c == '\t')
+			buf_printf(out, "\\t");
+		else if (c == '\\')
+			buf_printf(out, "\\\\");
+		else if (c < 0x20 || c == 0x7f)
+			buf_printf(out, "\\x%02x", c);
+		else
+			buf_append(out, bytes_of(&c, 1));
+	}
+}
+
 /* A value as people read it, appended. */
 static void print_value(struct buf *out, const json_t *value, enum report_form form)
 {
 	char text[CLOCK_RFC3339_SIZE];
 
 	if (json_is_string(value))
-		buf_printf(out, "%s", *json_string_value(value) ? json_string_value(value) : "-");
+		report_escape(out, *json_string_value(value) ? json_string_value(value) : "-");
 	else if (json_is_boolean(value))
 		buf_printf(out, "%s", json_is_true(value) ? "yes" : "no");
 	else if (json_is_real(value))
@@ -91,9 +109,12 @@ void report_table(FILE *out, const json_t *rows, const char *name_title,
 			fputc('\n', out);
 		}
 		json_object_foreach((json_t *)(uintptr_t)rows, name, row) {
-			widths[0] = MAX(widths[0], (int)strlen(name));
+			AUTO(buf) title = BUF_INIT;
+
+			report_escape(&title, name);
+			widths[0] = MAX(widths[0], (int)title.len);
 			if (pass == 1)
-				print_cell(out, name, widths[0], count == 0);
+				print_cell(out, buf_str(&title), widths[0], count == 0);
 			for (unsigned i = 0; i < count; i++) {
 				AUTO(buf) text = BUF_INIT;
 

@@ -7,6 +7,8 @@
  * terminal.
  */
 
+#include "util/buf.h"
+
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,6 +22,11 @@ struct report_field {
 	enum report_form form;
 };
 
+/*
+ * Text that may hold names, appended for people: control characters, which could move a terminal's
+ * cursor or end a line, become \n, \t or \xNN, and a backslash two.  JSON has the name itself.
+ */
+void report_escape(struct buf *out, const char *text);
 /* The whole answer on one line. */
 void report_json(FILE *out, const json_t *answer);
 /* "title  value" for each field that the object has. */

@@ -160,16 +160,20 @@ static void print_diff(const json_t *answer)
 						    "attributes", "renamed"};
 		const char *change = json_string_value(json_object_get(entry, "change"));
 		const char *from = json_string_value(json_object_get(entry, "from"));
+		const char *path = json_string_value(json_object_get(entry, "path"));
+		AUTO(buf) line = BUF_INIT;
 		const char *slash = json_object_get(entry, "directory") ? "/" : "";
 		char mark = '?';
 
 		for (size_t w = 0; change && w < ARRAY_COUNT(words); w++)
 			if (strcmp(change, words[w]) == 0)
 				mark = "+-MAR"[w];
-		printf("%c  ", mark);
-		if (from)
-			printf("%s%s -> ", from, slash);
-		printf("%s%s\n", json_string_value(json_object_get(entry, "path")), slash);
+		if (from) {
+			report_escape(&line, from);
+			buf_printf(&line, "%s -> ", slash);
+		}
+		report_escape(&line, path ? path : "?");
+		printf("%c  %s%s\n", mark, buf_str(&line), slash);
 	}
 }
 
@@ -205,8 +209,12 @@ static void print_names(const json_t *answer, const char *key, const char *word)
 	json_t *name;
 	size_t i;
 
-	json_array_foreach(json_object_get(answer, key), i, name)
-		printf("%s  %s\n", word, json_string_value(name));
+	json_array_foreach(json_object_get(answer, key), i, name) {
+		AUTO(buf) text = BUF_INIT;
+
+		report_escape(&text, json_string_value(name));
+		printf("%s  %s\n", word, buf_str(&text));
+	}
 }
 
 static void print_pruned(const json_t *answer)

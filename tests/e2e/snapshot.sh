@@ -401,6 +401,17 @@ for name in primary secondary tertiary; do
 	rm -rf "$FS"
 done
 
+# ---- a name cannot write over a terminal ----
+fs_make
+fs_mount
+shardctl -m "$MNT" snapshot create $'new\nline\e[2J' >/dev/null
+: >"$MNT/"$'tab\there'
+shardctl -m "$MNT" snapshot list | has -F 'new\nline\x1b[2J  20'
+shardctl -m "$MNT" snapshot diff $'new\nline\e[2J' | has -xF '+  tab\there'
+shardctl -m "$MNT" --json snapshot list | jq -e '.snapshots | has("new\nline\u001b[2J")' >/dev/null
+fs_umount
+rm -rf "$FS"
+
 # ---- what is lost in a snapshot alone has a name ----
 fs_make 'shard_idle: 100ms' 'cache_size: 0' 'chunk_memory: 0'
 fs_mount -o allow_other
