@@ -22,6 +22,7 @@ lib_index_a_SOURCES = \
 	src/index/sqlite_dump.c \
 	src/index/sqlite_prove.c \
 	src/index/sqlite_read.c \
+	src/index/sqlite_read_small.c \
 	src/index/sqlite_view.c \
 	src/index/index_impl.h \
 	src/index/view.c \

@@ -4,8 +4,8 @@
 
 /*
  * What the files of the SQLite engine share.  sqlite.c: files, connections,
- * statements, transactions, migration.  sqlite_read.c, sqlite_write.c: rows.
- * sqlite_prove.c: invariants.
+ * statements, transactions, migration.  sqlite_read.c, sqlite_read_small.c,
+ * sqlite_write.c: rows.  sqlite_prove.c: invariants.
  */
 
 #include "index/engine.h"
@@ -318,6 +318,10 @@ static inline uint64_t sqlite_column_u64(sqlite3_stmt *stmt, int column)
 
 /* First 48 bits of a chunk's name, as stored in chunk_name. */
 int64_t sqlite_chunk_prefix(const struct chunk_id *id);
+/* `count_max` as the LIMIT of a statement: no more than SQLite's integers hold. */
+size_t sqlite_list_limit(size_t count_max);
+/* Runs a statement that gives at most one row: 0 with the row there, -ENOENT, or a failure. */
+int sqlite_one_row(struct sqlite_conn *conn, sqlite3_stmt *stmt);
 
 
 /* sqlite_read.c */
@@ -347,6 +351,11 @@ int sqlite_list_copies_in_state(struct engine_conn *conn, uint32_t state, uint64
 int sqlite_list_verified(struct engine_conn *conn, int64_t after_sec, uint64_t after_no,
 			 size_t count_max, struct verified_list *out);
 int sqlite_count_verified(struct engine_conn *conn, int64_t since_sec, struct verified_count *out);
+int sqlite_subtree_newest(struct engine_conn *conn, uint64_t ino, uint64_t *seq);
+int sqlite_subtree_shards(struct engine_conn *conn, uint64_t ino, uint64_t after, size_t count_max,
+			  uint64_t *shard_nos, size_t *count, struct subtree_totals *totals);
+
+/* sqlite_read_small.c */
 int sqlite_list_providers(struct engine_conn *conn, struct provider_list *out);
 int sqlite_get_policy(struct engine_conn *conn, uint64_t root, struct policy_row *out);
 int sqlite_list_policies(struct engine_conn *conn, struct policy_list *out);
@@ -358,9 +367,6 @@ int sqlite_list_audit(struct engine_conn *conn, uint64_t after, size_t count_max
 int sqlite_last_audit(struct engine_conn *conn, uint64_t *audit_no, uint8_t mac[32]);
 int sqlite_list_snapshots(struct engine_conn *conn, struct snapshot_list *out);
 int sqlite_get_counter(struct engine_conn *conn, uint64_t ino, struct engine_counter *out);
-int sqlite_subtree_newest(struct engine_conn *conn, uint64_t ino, uint64_t *seq);
-int sqlite_subtree_shards(struct engine_conn *conn, uint64_t ino, uint64_t after, size_t count_max,
-			  uint64_t *shard_nos, size_t *count, struct subtree_totals *totals);
 
 /* sqlite_write.c */
 int sqlite_put_meta(struct engine_conn *conn, const struct engine_meta *meta);

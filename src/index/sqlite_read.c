@@ -19,13 +19,12 @@ int64_t sqlite_chunk_prefix(const struct chunk_id *id)
 	return (int64_t)(v << 16) >> 16;
 }
 
-static size_t list_limit(size_t count_max)
+size_t sqlite_list_limit(size_t count_max)
 {
 	return count_max > INT64_MAX ? INT64_MAX : count_max;
 }
 
-/* Runs a statement that gives at most one row: 0 with the row there, -ENOENT, or a failure. */
-static int one_row(struct sqlite_conn *conn, sqlite3_stmt *stmt)
+int sqlite_one_row(struct sqlite_conn *conn, sqlite3_stmt *stmt)
 {
 	int r = sqlite_row(conn, stmt);
 
@@ -39,7 +38,7 @@ int sqlite_get_meta(struct engine_conn *base, struct engine_meta *out)
 	int r = sqlite_bind(conn, SQL_GET_META, &stmt, "");
 
 	if (r == 0)
-		r = one_row(conn, stmt);
+		r = sqlite_one_row(conn, stmt);
 	if (r < 0)
 		return r == -ENOENT ? sqlite_damaged("meta", 1) : r;
 	*out = (struct engine_meta){
@@ -85,7 +84,7 @@ int sqlite_read_dirent(sqlite3_stmt *stmt, uint64_t parent, struct dirent_row *o
 int sqlite_one_dirent(struct sqlite_conn *conn, sqlite3_stmt *stmt, uint64_t parent,
 		      struct dirent_row *out)
 {
-	int r = one_row(conn, stmt);
+	int r = sqlite_one_row(conn, stmt);
 
 	if (r < 0)
 		return r;
@@ -129,7 +128,7 @@ int sqlite_list_dirents(struct engine_conn *base, uint64_t parent, uint64_t afte
 	struct sqlite_conn *conn = sqlite_conn_of(base);
 	sqlite3_stmt *stmt;
 	int r = sqlite_bind(conn, SQL_LIST_DIRENTS, &stmt, "uuu", parent, after,
-			    (uint64_t)list_limit(count_max));
+			    (uint64_t)sqlite_list_limit(count_max));
 
 	return r < 0 ? r : sqlite_all_dirents(conn, stmt, parent, out);
 }
@@ -187,7 +186,7 @@ int sqlite_read_inode(sqlite3_stmt *stmt, struct inode_row *out)
 
 int sqlite_one_inode(struct sqlite_conn *conn, sqlite3_stmt *stmt, struct inode_row *out)
 {
-	int r = one_row(conn, stmt);
+	int r = sqlite_one_row(conn, stmt);
 
 	if (r < 0)
 		return r;
@@ -208,7 +207,7 @@ int sqlite_get_inode(struct engine_conn *base, uint64_t ino, struct inode_row *o
 /* The first column of the one row, appended to out. */
 int sqlite_append_one(struct sqlite_conn *conn, sqlite3_stmt *stmt, struct buf *out)
 {
-	int r = one_row(conn, stmt);
+	int r = sqlite_one_row(conn, stmt);
 
 	if (r < 0)
 		return r;
@@ -358,7 +357,7 @@ static int read_chunk(sqlite3_stmt *stmt, struct chunk_row *out)
 static int one_chunk(struct sqlite_conn *conn, sqlite3_stmt *stmt, struct chunk_row *out)
 {
 	struct chunk_row row;
-	int r = one_row(conn, stmt);
+	int r = sqlite_one_row(conn, stmt);
 
 	if (r < 0)
 		return r;
@@ -394,7 +393,7 @@ int sqlite_list_chunks(struct engine_conn *base, uint64_t shard_no, uint64_t aft
 	struct sqlite_conn *conn = sqlite_conn_of(base);
 	sqlite3_stmt *stmt;
 	int r = sqlite_bind(conn, SQL_LIST_CHUNKS, &stmt, "uuu", shard_no, after,
-			    (uint64_t)list_limit(count_max));
+			    (uint64_t)sqlite_list_limit(count_max));
 
 	if (r < 0)
 		return r;
@@ -443,7 +442,7 @@ static int read_shard(sqlite3_stmt *stmt, struct shard_row *out)
 static int one_shard(struct sqlite_conn *conn, sqlite3_stmt *stmt, struct shard_row *out)
 {
 	struct shard_row row;
-	int r = one_row(conn, stmt);
+	int r = sqlite_one_row(conn, stmt);
 
 	if (r < 0)
 		return r;
@@ -479,7 +478,7 @@ int sqlite_list_shards(struct engine_conn *base, uint64_t after, size_t count_ma
 	struct sqlite_conn *conn = sqlite_conn_of(base);
 	sqlite3_stmt *stmt;
 	int r = sqlite_bind(conn, SQL_LIST_SHARDS, &stmt, "uu", after,
-			    (uint64_t)list_limit(count_max));
+			    (uint64_t)sqlite_list_limit(count_max));
 
 	if (r < 0)
 		return r;
@@ -513,7 +512,7 @@ int sqlite_list_copies(struct engine_conn *base, uint64_t shard_no, struct copy_
 	int r = sqlite_bind(conn, SQL_GET_COPIES, &stmt, "u", shard_no);
 
 	if (r == 0)
-		r = one_row(conn, stmt);
+		r = sqlite_one_row(conn, stmt);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	r = unpack_copies(shard_no, sqlite_column_bytes(stmt, 0), out);
@@ -529,7 +528,8 @@ int sqlite_list_copies_in_state(struct engine_conn *base, uint32_t state, uint64
 	size_t enough = out->count + count_max;
 	sqlite3_stmt *stmt;
 	int r = sqlite_bind(conn, is_settled ? SQL_LIST_COPIES : SQL_LIST_COPIES_UNSETTLED, &stmt,
-			    "uuu", (uint64_t)BIT(state), after, (uint64_t)list_limit(count_max));
+			    "uuu", (uint64_t)BIT(state), after,
+			    (uint64_t)sqlite_list_limit(count_max));
 
 	if (r < 0)
 		return r;
@@ -555,7 +555,7 @@ int sqlite_list_verified(struct engine_conn *base, int64_t after_sec, uint64_t a
 	struct sqlite_conn *conn = sqlite_conn_of(base);
 	sqlite3_stmt *stmt;
 	int r = sqlite_bind(conn, SQL_LIST_VERIFIED, &stmt, "iuu", after_sec, after_no,
-			    (uint64_t)list_limit(count_max));
+			    (uint64_t)sqlite_list_limit(count_max));
 
 	if (r < 0)
 		return r;
@@ -579,7 +579,7 @@ int sqlite_count_verified(struct engine_conn *base, int64_t since_sec, struct ve
 	int r = sqlite_bind(conn, SQL_COUNT_VERIFIED, &stmt, "i", since_sec);
 
 	if (r == 0)
-		r = one_row(conn, stmt);
+		r = sqlite_one_row(conn, stmt);
 	if (r < 0)
 		return r;
 	*out = (struct verified_count){.shards = sqlite_column_u64(stmt, 0),
@@ -589,104 +589,7 @@ int sqlite_count_verified(struct engine_conn *base, int64_t since_sec, struct ve
 	return 0;
 }
 
-/* ---- small tables ---- */
-
-static int read_text(sqlite3_stmt *stmt, int column, char *out, size_t size)
-{
-	const char *text = (const char *)sqlite3_column_text(stmt, column);
-
-	if (text == NULL || strlen(text) >= size)
-		return -EUCLEAN;
-	strcpy(out, text);
-	return 0;
-}
-#define READ_TEXT(stmt, column, field) read_text(stmt, column, field, sizeof(field))
-
-int sqlite_list_providers(struct engine_conn *base, struct provider_list *out)
-{
-	struct sqlite_conn *conn = sqlite_conn_of(base);
-	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_LIST_PROVIDERS, &stmt, "");
-
-	if (r < 0)
-		return r;
-	while ((r = sqlite_row(conn, stmt)) > 0) {
-		struct provider_row row = {
-			.provider_no = (uint32_t)sqlite_column_u64(stmt, 0),
-			.is_forgotten = (uint32_t)sqlite_column_u64(stmt, 6),
-		};
-
-		if (READ_TEXT(stmt, 1, row.name) < 0 || READ_TEXT(stmt, 2, row.type) < 0 ||
-		    READ_TEXT(stmt, 3, row.vendor) < 0 || READ_TEXT(stmt, 4, row.region) < 0 ||
-		    READ_TEXT(stmt, 5, row.role) < 0)
-			r = sqlite_damaged("provider", row.provider_no);
-		else
-			r = provider_list_add(out, &row);
-		if (r < 0) {
-			sqlite_done(stmt);
-			break;
-		}
-	}
-	return r;
-}
-
-static int read_policy(sqlite3_stmt *stmt, struct policy_row *out)
-{
-	*out = (struct policy_row){
-		.root = sqlite_column_u64(stmt, 0),
-		.version = sqlite_column_u64(stmt, 2),
-	};
-	return READ_TEXT(stmt, 1, out->text) < 0 ? sqlite_damaged("policy", out->root) : 0;
-}
-
-int sqlite_get_policy(struct engine_conn *base, uint64_t root, struct policy_row *out)
-{
-	struct sqlite_conn *conn = sqlite_conn_of(base);
-	struct policy_row row;
-	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_GET_POLICY, &stmt, "u", root);
-
-	if (r == 0)
-		r = one_row(conn, stmt);
-	if (r < 0)
-		return r;
-	r = read_policy(stmt, &row);
-	sqlite_done(stmt);
-	if (r == 0)
-		*out = row;
-	return r;
-}
-
-int sqlite_list_policies(struct engine_conn *base, struct policy_list *out)
-{
-	struct sqlite_conn *conn = sqlite_conn_of(base);
-	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_LIST_POLICIES, &stmt, "");
-
-	if (r < 0)
-		return r;
-	while ((r = sqlite_row(conn, stmt)) > 0) {
-		struct policy_row row;
-
-		r = read_policy(stmt, &row);
-		if (r == 0)
-			r = policy_list_add(out, &row);
-		if (r < 0) {
-			sqlite_done(stmt);
-			break;
-		}
-	}
-	return r;
-}
-
-int sqlite_get_setting(struct engine_conn *base, struct bytes key, struct buf *out)
-{
-	struct sqlite_conn *conn = sqlite_conn_of(base);
-	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_GET_SETTING, &stmt, "b", key);
-
-	return r < 0 ? r : sqlite_append_one(conn, stmt, out);
-}
+/* ---- subtrees ---- */
 
 /* The first column of every row; *count_max is room, then what was filled. */
 int sqlite_read_numbers(struct sqlite_conn *conn, sqlite3_stmt *stmt, size_t count_max,
@@ -708,130 +611,11 @@ int sqlite_read_numbers(struct sqlite_conn *conn, sqlite3_stmt *stmt, size_t cou
 	return r;
 }
 
-int sqlite_list_orphans(struct engine_conn *base, uint64_t after, size_t count_max, uint64_t *inos,
-			size_t *count)
-{
-	struct sqlite_conn *conn = sqlite_conn_of(base);
-	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_LIST_ORPHANS, &stmt, "uu", after,
-			    (uint64_t)list_limit(count_max));
-
-	return r < 0 ? r : sqlite_read_numbers(conn, stmt, count_max, inos, count);
-}
-
-int sqlite_list_audit(struct engine_conn *base, uint64_t after, size_t count_max,
-		      int (*visit)(void *ctx, const struct audit_row *row), void *ctx)
-{
-	struct sqlite_conn *conn = sqlite_conn_of(base);
-	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_LIST_AUDIT, &stmt, "uu", after, (uint64_t)count_max);
-
-	if (r < 0)
-		return r;
-	while ((r = sqlite_row(conn, stmt)) > 0) {
-		struct bytes mac = sqlite_column_bytes(stmt, 3);
-		struct audit_row row = {
-			.audit_no = sqlite_column_u64(stmt, 0),
-			.time = {sqlite3_column_int64(stmt, 1),
-				 (uint32_t)sqlite_column_u64(stmt, 2)},
-			.body = sqlite_column_bytes(stmt, 4),
-		};
-
-		if (mac.len != sizeof(row.mac) || row.body.len == 0 ||
-		    row.body.len > AUDIT_BODY_LEN_MAX) {
-			r = sqlite_damaged("audit", row.audit_no);
-		} else {
-			memcpy(row.mac, mac.ptr, sizeof(row.mac));
-			r = visit(ctx, &row);
-		}
-		if (r != 0) {
-			sqlite_done(stmt);
-			break;
-		}
-	}
-	return MIN(r, 0);
-}
-
-int sqlite_last_audit(struct engine_conn *base, uint64_t *audit_no, uint8_t mac[32])
-{
-	struct sqlite_conn *conn = sqlite_conn_of(base);
-	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_LAST_AUDIT, &stmt, "");
-	struct bytes stored;
-
-	if (r == 0)
-		r = sqlite_row(conn, stmt);
-	if (r <= 0)
-		return r < 0 ? r : -ENOENT;
-	*audit_no = sqlite_column_u64(stmt, 0);
-	stored = sqlite_column_bytes(stmt, 1);
-	if (stored.len == 32)
-		memcpy(mac, stored.ptr, 32);
-	else
-		r = sqlite_damaged("audit", *audit_no);
-	sqlite_done(stmt);
-	return MIN(r, 0);
-}
-
-int sqlite_list_snapshots(struct engine_conn *base, struct snapshot_list *out)
-{
-	struct sqlite_conn *conn = sqlite_conn_of(base);
-	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_LIST_SNAPSHOTS, &stmt, "");
-
-	if (r < 0)
-		return r;
-	while ((r = sqlite_row(conn, stmt)) > 0) {
-		struct snapshot_row row = {
-			.snapshot_no = sqlite_column_u64(stmt, 0),
-			.root = sqlite_column_u64(stmt, 2),
-			.seq = sqlite_column_u64(stmt, 3),
-			.created_sec = sqlite3_column_int64(stmt, 4),
-			.files = sqlite_column_u64(stmt, 5),
-			.directories = sqlite_column_u64(stmt, 6),
-			.bytes = sqlite_column_u64(stmt, 7),
-		};
-
-		if (READ_TEXT(stmt, 1, row.name) < 0)
-			r = sqlite_damaged("snapshot", row.snapshot_no);
-		else
-			r = snapshot_list_add(out, &row);
-		if (r < 0) {
-			sqlite_done(stmt);
-			break;
-		}
-	}
-	return r;
-}
-
-int sqlite_get_counter(struct engine_conn *base, uint64_t ino, struct engine_counter *out)
-{
-	struct sqlite_conn *conn = sqlite_conn_of(base);
-	sqlite3_stmt *stmt;
-	int r = sqlite_bind(conn, SQL_GET_COUNTER, &stmt, "u", ino);
-
-	if (r == 0)
-		r = one_row(conn, stmt);
-	if (r < 0)
-		return r;
-	*out = (struct engine_counter){
-		.ino = ino,
-		.files = sqlite3_column_int64(stmt, 1),
-		.directories = sqlite3_column_int64(stmt, 2),
-		.bytes = sqlite3_column_int64(stmt, 3),
-		.as_of = sqlite_column_u64(stmt, 4),
-	};
-	sqlite_done(stmt);
-	return 0;
-}
-
-/* ---- subtrees ---- */
-
 /* From statements that give files, directories, bytes; and extents, chunks, stored, shared bytes. */
 int sqlite_sum_subtree(struct sqlite_conn *conn, sqlite3_stmt *inodes, sqlite3_stmt *chunks,
 		       struct subtree_totals *out)
 {
-	int r = one_row(conn, inodes);
+	int r = sqlite_one_row(conn, inodes);
 
 	if (r < 0)
 		return r;
@@ -839,7 +623,7 @@ int sqlite_sum_subtree(struct sqlite_conn *conn, sqlite3_stmt *inodes, sqlite3_s
 	out->directories = sqlite_column_u64(inodes, 1);
 	out->bytes = sqlite_column_u64(inodes, 2);
 	sqlite_done(inodes);
-	r = one_row(conn, chunks);
+	r = sqlite_one_row(conn, chunks);
 	if (r < 0)
 		return r;
 	out->extents = sqlite_column_u64(chunks, 0);
@@ -886,7 +670,7 @@ int sqlite_subtree_shards(struct engine_conn *base, uint64_t ino, uint64_t after
 
 	if (r == 0)
 		r = sqlite_bind(conn, SQL_SUBTREE_SHARDS, &stmt, "uuu", ino, after,
-				(uint64_t)list_limit(count_max));
+				(uint64_t)sqlite_list_limit(count_max));
 	if (r == 0)
 		r = sqlite_read_numbers(conn, stmt, count_max, shard_nos, count);
 	if (r == 0 && totals != NULL)
