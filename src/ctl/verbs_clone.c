@@ -116,8 +116,8 @@ static enum ctl_exit verb_clone(struct ctl_call *call)
 	inode_unref(call->store->inodes, parent, 1);
 	put_report(call->answer, &report);
 	if (r < 0)
-		return ctl_fail(call, exit_of(r), "clone: %s",
-				why.len ? buf_str(&why) : err_sentence(r));
+		return ctl_fail(call, exit_of(r), "clone: %.*s: %s", (int)name.len,
+				(const char *)name.ptr, why.len ? buf_str(&why) : err_sentence(r));
 	return CTL_DONE;
 }
 

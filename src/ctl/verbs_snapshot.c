@@ -81,7 +81,7 @@ static enum ctl_exit verb_snapshot_create(struct ctl_call *call)
 	int r;
 
 	if (!name)
-		return ctl_fail(call, CTL_INVALID, "snapshot create: a name is needed");
+		return ctl_fail(call, CTL_INVALID, "snapshot create: a name is needed, in UTF-8");
 	r = inode_is_dir(call->inode) ? settle(call) : 0;
 	if (r < 0)
 		return ctl_fail(call, CTL_FAILED, "snapshot %s: bytes of an open file: %s", name,
@@ -102,7 +102,7 @@ static enum ctl_exit verb_snapshot_delete(struct ctl_call *call)
 	int r;
 
 	if (!name)
-		return ctl_fail(call, CTL_INVALID, "snapshot delete: a name is needed");
+		return ctl_fail(call, CTL_INVALID, "snapshot delete: a name is needed, in UTF-8");
 	r = store_snapshot_delete(call->store, call->reader, name, &why);
 	return r < 0 ? fail(call, r, &why, name) : CTL_DONE;
 }
@@ -188,7 +188,7 @@ static int find_one(struct ctl_call *call, const char *key, struct snapshot_row 
 		ctl_fail(call, CTL_REFUSED, "snapshot %s: there is no snapshot of that name: see "
 			 "shardctl snapshot list", name);
 	else if (r < 0)
-		ctl_fail(call, CTL_INVALID, "snapshot diff: a name is needed");
+		ctl_fail(call, CTL_INVALID, "snapshot diff: a name is needed, in UTF-8");
 	return r;
 }
 

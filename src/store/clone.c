@@ -108,7 +108,7 @@ static int check_place(struct clone *clone, struct inode *src, struct inode *par
 		return r == -ENOENT ? 0 : r;
 	r = is_below(clone, src, parent);
 	if (r > 0)
-		buf_printf(clone->why, "a tree cannot be cloned into itself");
+		buf_printf(clone->why, "a tree cannot be cloned into itself: choose a place outside of it");
 	return r > 0 ? -EINVAL : r;
 }
 

@@ -600,8 +600,8 @@ int main(int argc, char **argv)
 	count = (unsigned)(argc - optind);
 	command = find_command(argv + optind, count, &used);
 	if (!command) {
-		fprintf(stderr, "shardctl: %s\nTry 'shardctl --help'.\n",
-			count ? "unknown command" : "a command is needed");
+		fprintf(stderr, "shardctl: %s%s\nTry 'shardctl --help'.\n",
+			count ? argv[optind] : "", count ? ": unknown command" : "a command is needed");
 		return EXIT_USAGE;
 	}
 	count -= used;

@@ -360,8 +360,8 @@ int shardctl_audit_main(int argc, char **argv)
 		if (strcmp(commands[i].word, argv[optind + 1]) == 0)
 			command = &commands[i];
 	if (!command) {
-		fprintf(stderr, "shardctl: audit: %s\nTry 'shardctl audit --help'.\n",
-			count ? "unknown command" : "a command is needed");
+		fprintf(stderr, "shardctl: audit: %s%s\nTry 'shardctl audit --help'.\n",
+			count ? argv[optind + 1] : "", count ? ": unknown command" : "a command is needed");
 		return EXIT_USAGE;
 	}
 	if (count - 1 != command->arg_count) {

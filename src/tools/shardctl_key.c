@@ -769,8 +769,8 @@ int shardctl_key_main(int argc, char **argv)
 		if (strcmp(commands[i].word, argv[optind + 1]) == 0)
 			command = &commands[i];
 	if (!command) {
-		fprintf(stderr, "shardctl: key: %s\nTry 'shardctl key --help'.\n",
-			count ? "unknown command" : "a command is needed");
+		fprintf(stderr, "shardctl: key: %s%s\nTry 'shardctl key --help'.\n",
+			count ? argv[optind + 1] : "", count ? ": unknown command" : "a command is needed");
 		return EXIT_USAGE;
 	}
 	count--;

@@ -360,8 +360,8 @@ int shardctl_snapshot_main(int argc, char **argv)
 		if (strcmp(commands[i].word, argv[optind + 1]) == 0)
 			command = &commands[i];
 	if (!command) {
-		fprintf(stderr, "shardctl: snapshot: %s\nTry 'shardctl snapshot --help'.\n",
-			count ? "unknown command" : "a command is needed");
+		fprintf(stderr, "shardctl: snapshot: %s%s\nTry 'shardctl snapshot --help'.\n",
+			count ? argv[optind + 1] : "", count ? ": unknown command" : "a command is needed");
 		return EXIT_USAGE;
 	}
 	count--;
