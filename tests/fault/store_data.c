@@ -27,7 +27,7 @@ static bool is_right(const struct buf *bytes, unsigned number)
 }
 
 /* A failed allocation fails one call, pins nothing, and the next call succeeds. */
-Test(fault_store_data, any_failed_allocation_fails_one_put_or_read_and_no_more, .timeout = 900)
+Test(fault_store_data, any_failed_allocation_fails_one_put_or_read_and_no_more, .timeout = 120)
 {
 	bool has_fired = true;
 
@@ -83,7 +83,7 @@ Test(fault_store_data, any_failed_allocation_fails_one_put_or_read_and_no_more, 
 }
 
 /* Sealing goes on when memory comes back, and what is sealed verifies. */
-Test(fault_store_data, any_failed_allocation_while_sealing_is_made_good, .timeout = 900)
+Test(fault_store_data, any_failed_allocation_while_sealing_is_made_good, .timeout = 120)
 {
 	bool has_fired = true;
 

@@ -226,7 +226,7 @@ static uint64_t bad_of(const struct scrub_report *report)
 
 /* ---- a pass ---- */
 
-Test(scrub, deep_pass_finds_and_heals_each_kind, .timeout = 900)
+Test(scrub, deep_pass_finds_and_heals_each_kind, .timeout = 120)
 {
 	struct scrub_world world;
 	AUTO(buf) object = BUF_INIT;
@@ -270,7 +270,7 @@ Test(scrub, deep_pass_finds_and_heals_each_kind, .timeout = 900)
 	world_release(&world);
 }
 
-Test(scrub, cheap_pass_finds_what_is_missing_or_has_another_size, .timeout = 900)
+Test(scrub, cheap_pass_finds_what_is_missing_or_has_another_size, .timeout = 120)
 {
 	struct scrub_world world;
 	AUTO(buf) object = BUF_INIT;
@@ -294,7 +294,7 @@ Test(scrub, cheap_pass_finds_what_is_missing_or_has_another_size, .timeout = 900
 	world_release(&world);
 }
 
-Test(scrub, shard_without_a_good_copy_is_lost_and_nothing_is_made_up, .timeout = 900)
+Test(scrub, shard_without_a_good_copy_is_lost_and_nothing_is_made_up, .timeout = 120)
 {
 	struct scrub_world world;
 	AUTO(buf) bytes = BUF_INIT;
@@ -365,32 +365,32 @@ static void fails_at_each(enum fault_mode mode, unsigned op, int error)
 	world_release(&world);
 }
 
-Test(scrub_fault, every_get_may_fail_once, .timeout = 900)
+Test(scrub_fault, every_get_may_fail_once, .timeout = 300)
 {
 	fails_at_each(FAULT_ERROR, BACKEND_GET, -EIO);
 }
 
-Test(scrub_fault, every_get_may_be_bad_on_the_way_once, .timeout = 900)
+Test(scrub_fault, every_get_may_be_bad_on_the_way_once, .timeout = 300)
 {
 	fails_at_each(FAULT_CORRUPT, BACKEND_GET, 0);
 }
 
-Test(scrub_fault, every_get_may_be_short_once, .timeout = 900)
+Test(scrub_fault, every_get_may_be_short_once, .timeout = 300)
 {
 	fails_at_each(FAULT_TRUNCATE, BACKEND_GET, 0);
 }
 
-Test(scrub_fault, every_put_may_fail_once, .timeout = 900)
+Test(scrub_fault, every_put_may_fail_once, .timeout = 300)
 {
 	fails_at_each(FAULT_ERROR, BACKEND_PUT, -EIO);
 }
 
-Test(scrub_fault, every_put_may_land_and_fail_all_the_same, .timeout = 900)
+Test(scrub_fault, every_put_may_land_and_fail_all_the_same, .timeout = 300)
 {
 	fails_at_each(FAULT_LANDED, BACKEND_PUT, -EIO);
 }
 
-Test(scrub_fault, every_listing_may_find_the_provider_absent, .timeout = 900)
+Test(scrub_fault, every_listing_may_find_the_provider_absent, .timeout = 300)
 {
 	fails_at_each(FAULT_ABSENT, BACKEND_LIST, -EAGAIN);
 }
@@ -445,7 +445,7 @@ static void make_many(struct scrub_world *world, struct shard_row *shards)
 		copies_await_valid(copies, shards[i].shard_no, PROVIDERS);
 }
 
-Test(scrub_repair, the_shard_with_one_good_copy_left_goes_first, .timeout = 900)
+Test(scrub_repair, the_shard_with_one_good_copy_left_goes_first, .timeout = 120)
 {
 	struct shard_row *shards = mem_alloc_array(MANY, sizeof(*shards));
 	struct record *record = record_new();
@@ -463,7 +463,7 @@ Test(scrub_repair, the_shard_with_one_good_copy_left_goes_first, .timeout = 900)
 	mem_free(shards);
 }
 
-Test(scrub_repair, of_equal_danger_the_critical_class_goes_first, .timeout = 900)
+Test(scrub_repair, of_equal_danger_the_critical_class_goes_first, .timeout = 120)
 {
 	struct shard_row *shards = mem_alloc_array(MANY, sizeof(*shards));
 	struct record *record = record_new();
@@ -510,7 +510,7 @@ static void stall_reads(struct copies_world *copies, uint32_t no, const struct s
 }
 
 /* A new policy owes copies whose sources do not answer, and a less urgent chore hangs. */
-Test(scrub_repair, is_not_starved_by_owed_copies_and_other_chores, .timeout = 900)
+Test(scrub_repair, is_not_starved_by_owed_copies_and_other_chores, .timeout = 120)
 {
 	struct keeper_chore chore = {"stuck", 9, 1, 1000, stuck, NULL};
 	struct scrub_world world;
@@ -553,7 +553,7 @@ Test(scrub_repair, is_not_starved_by_owed_copies_and_other_chores, .timeout = 90
 }
 
 /* The file in the spool has rotted as well: it is not what a bad copy is made from. */
-Test(scrub_repair, does_not_write_what_it_did_not_authenticate, .timeout = 900)
+Test(scrub_repair, does_not_write_what_it_did_not_authenticate, .timeout = 120)
 {
 	struct scrub_world world;
 	struct copies_world *copies = &world.copies;
@@ -580,7 +580,7 @@ Test(scrub_repair, does_not_write_what_it_did_not_authenticate, .timeout = 900)
 }
 
 /* A sealed shard rots in the spool before anybody has a copy: no provider gets it. */
-Test(scrub_repair, rotten_file_of_the_spool_is_not_sent, .timeout = 900)
+Test(scrub_repair, rotten_file_of_the_spool_is_not_sent, .timeout = 120)
 {
 	struct scrub_world world;
 	struct copies_world *copies = &world.copies;
@@ -612,7 +612,7 @@ Test(scrub_repair, rotten_file_of_the_spool_is_not_sent, .timeout = 900)
 
 /* ---- in the background ---- */
 
-Test(scrub_background, reads_everything_back_and_heals_without_being_asked, .timeout = 900)
+Test(scrub_background, reads_everything_back_and_heals_without_being_asked, .timeout = 120)
 {
 	struct scrub_world world;
 	struct copies_world *copies = &world.copies;
@@ -637,7 +637,7 @@ Test(scrub_background, reads_everything_back_and_heals_without_being_asked, .tim
 	world_release(&world);
 }
 
-Test(scrub_background, nothing_is_read_outside_the_window, .timeout = 900)
+Test(scrub_background, nothing_is_read_outside_the_window, .timeout = 120)
 {
 	struct scrub_world world;
 	struct copies_world *copies = &world.copies;

@@ -46,34 +46,34 @@ static void fails_at_each(enum fault_mode mode, unsigned op, int error)
 	cr_assert(nth < 50, "endless requests");
 }
 
-Test(transfer_fault, every_put_may_fail_once, .timeout = 900)
+Test(transfer_fault, every_put_may_fail_once, .timeout = 120)
 {
 	fails_at_each(FAULT_ERROR, BACKEND_PUT, -EIO);
 }
 
-Test(transfer_fault, every_put_may_be_refused_once, .timeout = 900)
+Test(transfer_fault, every_put_may_be_refused_once, .timeout = 120)
 {
 	fails_at_each(FAULT_UNTAKEN, BACKEND_PUT, -EAGAIN);
 }
 
-Test(transfer_fault, every_put_may_land_and_fail_all_the_same, .timeout = 900)
+Test(transfer_fault, every_put_may_land_and_fail_all_the_same, .timeout = 120)
 {
 	fails_at_each(FAULT_LANDED, BACKEND_PUT, -EIO);
 }
 
-Test(transfer_fault, every_put_may_find_the_provider_absent, .timeout = 900)
+Test(transfer_fault, every_put_may_find_the_provider_absent, .timeout = 120)
 {
 	fails_at_each(FAULT_ABSENT, BACKEND_PUT, -EAGAIN);
 }
 
-Test(transfer_fault, every_put_may_find_the_provider_full, .timeout = 900)
+Test(transfer_fault, every_put_may_find_the_provider_full, .timeout = 120)
 {
 	fails_at_each(FAULT_ERROR, BACKEND_PUT, -ENOSPC);
 }
 
 /* ---- one provider holds up nobody else ---- */
 
-Test(transfer_fault, stalled_provider_delays_only_its_own_copies, .timeout = 900)
+Test(transfer_fault, stalled_provider_delays_only_its_own_copies, .timeout = 120)
 {
 	struct copies_world world;
 	struct shard_row shards[20];
@@ -93,7 +93,7 @@ Test(transfer_fault, stalled_provider_delays_only_its_own_copies, .timeout = 900
 	copies_world_release(&world);
 }
 
-Test(transfer_fault, stalled_read_is_answered_by_another_copy, .timeout = 900)
+Test(transfer_fault, stalled_read_is_answered_by_another_copy, .timeout = 120)
 {
 	struct copies_world world;
 	AUTO(buf) bytes = BUF_INIT;
@@ -114,7 +114,7 @@ Test(transfer_fault, stalled_read_is_answered_by_another_copy, .timeout = 900)
 	copies_world_release(&world);
 }
 
-Test(transfer_fault, full_provider_degrades_and_recovers, .timeout = 900)
+Test(transfer_fault, full_provider_degrades_and_recovers, .timeout = 120)
 {
 	struct copies_world world;
 	struct shard_row shard;
@@ -136,7 +136,7 @@ Test(transfer_fault, full_provider_degrades_and_recovers, .timeout = 900)
 	copies_world_release(&world);
 }
 
-Test(transfer_fault, provider_that_reads_but_does_not_write_gets_one_try_at_a_time, .timeout = 900)
+Test(transfer_fault, provider_that_reads_but_does_not_write_gets_one_try_at_a_time, .timeout = 120)
 {
 	struct copies_world world;
 	struct shard_row shards[30];
@@ -161,7 +161,7 @@ Test(transfer_fault, provider_that_reads_but_does_not_write_gets_one_try_at_a_ti
 
 /* ---- away and back ---- */
 
-Test(transfer_fault, provider_away_at_start_gets_its_copies_when_it_returns, .timeout = 900)
+Test(transfer_fault, provider_away_at_start_gets_its_copies_when_it_returns, .timeout = 120)
 {
 	struct copies_world world;
 	struct shard_row shards[SHARDS];
@@ -190,7 +190,7 @@ Test(transfer_fault, provider_away_at_start_gets_its_copies_when_it_returns, .ti
 	copies_world_release(&world);
 }
 
-Test(transfer_fault, bad_copy_is_never_copied_on, .timeout = 900)
+Test(transfer_fault, bad_copy_is_never_copied_on, .timeout = 120)
 {
 	struct copies_world world;
 	struct shard_row shard;
@@ -211,7 +211,7 @@ Test(transfer_fault, bad_copy_is_never_copied_on, .timeout = 900)
 	copies_world_release(&world);
 }
 
-Test(transfer_fault, owed_copies_survive_a_restart, .timeout = 900)
+Test(transfer_fault, owed_copies_survive_a_restart, .timeout = 120)
 {
 	struct copies_world world;
 	struct shard_row shards[SHARDS];
@@ -233,7 +233,7 @@ Test(transfer_fault, owed_copies_survive_a_restart, .timeout = 900)
 	copies_world_release(&world);
 }
 
-Test(transfer_fault, sealed_shard_that_was_never_announced_gets_its_copies, .timeout = 900)
+Test(transfer_fault, sealed_shard_that_was_never_announced_gets_its_copies, .timeout = 120)
 {
 	struct copies_world world;
 	struct shard_row shard;
@@ -246,7 +246,7 @@ Test(transfer_fault, sealed_shard_that_was_never_announced_gets_its_copies, .tim
 }
 
 /* The copies were acknowledged and the spool's file dropped, but the rows did not reach the disk. */
-Test(transfer_fault, copies_whose_rows_were_lost_are_found_again, .timeout = 900)
+Test(transfer_fault, copies_whose_rows_were_lost_are_found_again, .timeout = 120)
 {
 	struct copies_world world;
 	struct shard_row shard;
@@ -272,7 +272,7 @@ Test(transfer_fault, copies_whose_rows_were_lost_are_found_again, .timeout = 900
 	copies_world_release(&world);
 }
 
-Test(transfer_fault, more_is_owed_than_memory_holds, .timeout = 900)
+Test(transfer_fault, more_is_owed_than_memory_holds, .timeout = 120)
 {
 	struct copies_world world;
 	struct shard_row shards[60];
@@ -294,7 +294,7 @@ Test(transfer_fault, more_is_owed_than_memory_holds, .timeout = 900)
 
 /* ---- bad copies ---- */
 
-Test(transfer_fault, damaged_copy_is_read_around_and_rewritten, .timeout = 900)
+Test(transfer_fault, damaged_copy_is_read_around_and_rewritten, .timeout = 120)
 {
 	for (uint32_t bad = 1; bad <= 3; bad++) {
 		struct copies_world world;
@@ -324,7 +324,7 @@ Test(transfer_fault, damaged_copy_is_read_around_and_rewritten, .timeout = 900)
 	}
 }
 
-Test(transfer_fault, copy_that_vanished_is_made_again, .timeout = 900)
+Test(transfer_fault, copy_that_vanished_is_made_again, .timeout = 120)
 {
 	struct copies_world world;
 	AUTO(buf) bytes = BUF_INIT;
@@ -345,7 +345,7 @@ Test(transfer_fault, copy_that_vanished_is_made_again, .timeout = 900)
 	copies_world_release(&world);
 }
 
-Test(transfer_fault, read_that_was_bad_on_the_way_does_not_cost_a_rewrite, .timeout = 900)
+Test(transfer_fault, read_that_was_bad_on_the_way_does_not_cost_a_rewrite, .timeout = 120)
 {
 	struct copies_world world;
 	AUTO(buf) bytes = BUF_INIT;
@@ -364,7 +364,7 @@ Test(transfer_fault, read_that_was_bad_on_the_way_does_not_cost_a_rewrite, .time
 	copies_world_release(&world);
 }
 
-Test(transfer_fault, verify_reads_every_copy_back, .timeout = 900)
+Test(transfer_fault, verify_reads_every_copy_back, .timeout = 120)
 {
 	struct copies_world world;
 	struct shard_row shard;
@@ -412,7 +412,7 @@ static void await_told(struct copies_world *world, struct test_waiter *waiter)
 		copies_turn(world, false, &turns);
 }
 
-Test(transfer_fault, acknowledgement_comes_with_the_copies_and_not_before, .timeout = 900)
+Test(transfer_fault, acknowledgement_comes_with_the_copies_and_not_before, .timeout = 120)
 {
 	struct copies_world world;
 	struct test_waiter one = {.waiter.done = waiter_done}, two = one, all = one, none = one;
@@ -443,7 +443,7 @@ Test(transfer_fault, acknowledgement_comes_with_the_copies_and_not_before, .time
 	cr_assert(all.error == 0 || all.error == -ECANCELED);
 }
 
-Test(transfer_fault, stronger_policy_makes_further_copies, .timeout = 900)
+Test(transfer_fault, stronger_policy_makes_further_copies, .timeout = 120)
 {
 	struct copies_world world;
 	struct shard_row shard;
@@ -459,7 +459,7 @@ Test(transfer_fault, stronger_policy_makes_further_copies, .timeout = 900)
 	copies_world_release(&world);
 }
 
-Test(transfer_fault, provider_taken_out_of_the_configuration_counts_as_away, .timeout = 900)
+Test(transfer_fault, provider_taken_out_of_the_configuration_counts_as_away, .timeout = 120)
 {
 	struct copies_world world;
 	struct provider_status status;
@@ -485,7 +485,7 @@ Test(transfer_fault, provider_taken_out_of_the_configuration_counts_as_away, .ti
 	copies_world_release(&world);
 }
 
-Test(transfer_fault, providers_are_told_what_they_hold, .timeout = 900)
+Test(transfer_fault, providers_are_told_what_they_hold, .timeout = 120)
 {
 	struct copies_world world;
 	struct provider_status status;
@@ -521,7 +521,7 @@ static bool has_superblock(struct backend *backend, const struct buf *sealed)
 	       memcmp(found.ptr, sealed->ptr, found.len) == 0;
 }
 
-Test(transfer_fault, superblock_of_a_provider_that_comes_is_made_right, .timeout = 900)
+Test(transfer_fault, superblock_of_a_provider_that_comes_is_made_right, .timeout = 120)
 {
 	struct copies_world world;
 	struct superblock *sb = mem_alloc(sizeof(*sb));
