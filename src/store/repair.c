@@ -20,7 +20,9 @@
  * danger: shards with at most one valid copy first, then those with two, then the rest, and by
  * class within each.  Usually the first pass finds that there is one level only; with many, each
  * level is a pass.  The sweep begins again when a shard becomes endangered meanwhile, and when a
- * provider comes or goes.  A copy that cannot be repaired waits, longer each time, until then.
+ * provider comes or goes, but never before it has tried to repair something: else a provider that
+ * comes and goes all the time would have it read lists for ever.  A copy that cannot be repaired
+ * waits, longer each time, until a provider comes or goes.
  */
 #include "store/transfer_private.h"
 
@@ -444,25 +446,26 @@ static bool next_level(struct transfer *transfer)
 	while (++repair->level < DANGERS * CLASSES)
 		if (repair->levels & BIT(repair->level))
 			return true;
-	repair->level = 0;
-	repair->levels = 0;
+	repair->is_under_way = false;
 	sweep_done(transfer);
 	return false;
 }
 
-/* 1: there may be more; 0: the sweep is over, and the next one begins at the front. */
+/* 1: there may be more; 0: the sweep is over, and nobody wants another one by now. */
 static int next_page(struct transfer *transfer, struct index_reader *reader)
 {
 	struct repair *repair = &transfer->repair;
+	int r;
 
 	copy_list_release(&repair->page);
 	repair->page = (struct copy_list)ROW_LIST_INIT;
 	repair->next = 0;
-	if (repair->state == COPY_NONE)
-		repair->state = COPY_MISSING;
-	if (index_list_copies_in_state(transfer->settings.index, reader, repair->state,
-				       repair->after, REPAIR_PAGE, &repair->page) < 0)
-		repair->page.count = 0; /* the next sweep sees them */
+	r = index_list_copies_in_state(transfer->settings.index, reader, repair->state,
+				       repair->after, REPAIR_PAGE, &repair->page);
+	if (r < 0) {
+		log_warn("repair-list-failed", "error=%s next=\"at the next sweep\"", err_name(r));
+		repair->page.count = 0;
+	}
 	if (repair->page.count > 0) {
 		repair->after = repair->page.rows[repair->page.count - 1].shard_no;
 		keep_level(transfer, reader);
@@ -473,7 +476,7 @@ static int next_page(struct transfer *transfer, struct index_reader *reader)
 		repair->state = COPY_CORRUPT;
 		return 1;
 	}
-	return next_level(transfer);
+	return next_level(transfer) || repair->is_wanted_again;
 }
 
 static bool is_still_bad(struct transfer *transfer, struct index_reader *reader,
@@ -490,35 +493,48 @@ static bool is_still_bad(struct transfer *transfer, struct index_reader *reader,
 	return false;
 }
 
+/* From the front, now or when the one under way has tried something. */
+static void begin_sweep(struct transfer *transfer)
+{
+	struct repair *repair = &transfer->repair;
+
+	if (atomic_exchange(&transfer->is_repair_turned, false)) {
+		memset(repair->failures, 0, sizeof(repair->failures));
+		repair->is_wanted_again = true;
+	}
+	if (repair->begun != transfer->sweeps_wanted ||
+	    (atomic_exchange(&transfer->is_repair_urgent, false) && repair->level >= CLASSES))
+		repair->is_wanted_again = true;
+	if (repair->is_under_way && !(repair->is_wanted_again && repair->has_tried))
+		return;
+	repair->is_under_way = true;
+	repair->is_wanted_again = repair->has_tried = false;
+	repair->begun = transfer->sweeps_wanted;
+	repair->page.count = repair->next = 0;
+	repair->levels = 0;
+	repair->after = 0;
+	repair->state = COPY_MISSING;
+	repair->level = 0;
+}
+
 int repair_run(void *ctx, struct keeper_worker *worker)
 {
 	struct transfer *transfer = ctx;
 	struct repair *repair = &transfer->repair;
 	const struct copy_row *copy;
 	struct lane *lane;
-	bool is_turned;
 	int r;
 
 	if (transfer->is_stopping)
 		return 0;
-	is_turned = atomic_exchange(&transfer->is_repair_turned, false);
-	if (is_turned)
-		memset(repair->failures, 0, sizeof(repair->failures));
-	if (is_turned || repair->begun != transfer->sweeps_wanted ||
-	    (atomic_exchange(&transfer->is_repair_urgent, false) && repair->level >= CLASSES)) {
-		repair->begun = transfer->sweeps_wanted;
-		repair->page.count = repair->next = 0;
-		repair->levels = 0;
-		repair->after = 0;
-		repair->state = COPY_MISSING;
-		repair->level = 0;
-	}
+	begin_sweep(transfer);
 	if (repair->next >= repair->page.count)
 		return next_page(transfer, worker->reader);
 	copy = &repair->page.rows[repair->next++];
 	lane = transfer_lane(transfer, copy->provider_no);
 	if (!lane || is_resting(repair, copy) || !is_still_bad(transfer, worker->reader, copy))
 		return 1;
+	repair->has_tried |= provider_is_present(&lane->provider);
 	r = repair_copy(transfer, worker, lane, copy->shard_no);
 	if (r < 0 && r != -ECANCELED && provider_is_present(&lane->provider))
 		failure_note(repair, copy);

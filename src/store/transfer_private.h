@@ -152,6 +152,8 @@ struct repair {
 	unsigned level;
 	uint32_t levels; /* that were seen in the first pass */
 	uint64_t begun;	 /* number of this sweep */
+	bool is_under_way, has_tried; /* the sweep; to repair something in it */
+	bool is_wanted_again;	      /* from the front, as soon as it has */
 	struct repair_failure failures[REPAIR_FAILURES_MAX];
 	unsigned failure_next;
 	uint64_t untold;   /* repairs that the audit log does not have yet */
