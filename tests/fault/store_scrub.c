@@ -436,6 +436,7 @@ static void repairs_first(struct scrub_world *world, struct shard_row *shards, u
 static void make_many(struct scrub_world *world, struct shard_row *shards)
 {
 	struct copies_world *copies = &world->copies;
+	unsigned turns = 0;
 
 	world_init(world, 0);
 	copies_world_start(copies);
@@ -443,6 +444,9 @@ static void make_many(struct scrub_world *world, struct shard_row *shards)
 		shards[i] = copies_shard(copies, 500, true);
 	for (unsigned i = 0; i < MANY; i++)
 		copies_await_valid(copies, shards[i].shard_no, PROVIDERS);
+	/* the rows are what the tests put there from now on */
+	while (copies->durable < MANY)
+		copies_turn(copies, false, &turns);
 }
 
 Test(scrub_repair, the_shard_with_one_good_copy_left_goes_first, .timeout = 120)
