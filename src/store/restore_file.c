@@ -240,17 +240,20 @@ static const char *link_name(uint64_t ino, char out[24])
 static int keep_link(struct restore *restore, uint64_t ino, int dir_fd, const char *name)
 {
 	char link[24];
+	int r = 0;
 
-	if (linkat(dir_fd, name, restore->links_fd, link_name(ino, link), 0) == 0 ||
-	    errno == EEXIST)
-		return 0;
+	link_name(ino, link);
+	if (linkat(dir_fd, name, restore->links_fd, link, 0) < 0)
+		r = -errno;
 	/* an earlier run may have made it immutable; its flags are set again in the end */
-	if (errno == EPERM && restore_flags(dir_fd, name, 0) == 0 &&
-	    linkat(dir_fd, name, restore->links_fd, link_name(ino, link), 0) == 0)
+	if (r == -EPERM && restore_flags(dir_fd, name, 0) == 0 &&
+	    linkat(dir_fd, name, restore->links_fd, link, 0) == 0)
 		return 0;
-	if (errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK)
-		return -errno;
-	restore_incomplete(restore, name, "other names: they become copies", -errno);
+	if (r == 0 || r == -EEXIST)
+		return 0;
+	if (r != -EPERM && r != -EOPNOTSUPP && r != -EMLINK)
+		return r;
+	restore_incomplete(restore, name, "other names: they become copies", r);
 	return 0;
 }
 
