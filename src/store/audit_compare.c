@@ -10,7 +10,6 @@
 
 #include "store/oplog_private.h"
 #include "util/err.h"
-#include "util/wire.h"
 #include "util/mem.h"
 #include "util/wire.h"
 
