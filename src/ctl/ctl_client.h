@@ -42,12 +42,4 @@ int ctl_client_run(int fd, const json_t *request, bool (*progress)(void *ctx, co
 void ctl_wipe_json(void);
 void ctl_free_text(char *text);
 
-/*
- * ctl_wipe_json - from now on memory of JSON is wiped when it is freed, since requests may carry
- * what opens a key slot.  Before the first use of it in the process.
- * ctl_free_text - what json_dumps gave; accepts NULL.
- */
-void ctl_wipe_json(void);
-void ctl_free_text(char *text);
-
 #endif

@@ -20,10 +20,14 @@ bin_mkfs_shardfs_LDADD = $(TOOLS_LIBS)
 bin_PROGRAMS += bin/shardctl
 bin_shardctl_SOURCES = \
 	src/tools/shardctl.c \
+	src/tools/shardctl_ask.c \
+	src/tools/shardctl_ask.h \
 	src/tools/shardctl_audit.c \
 	src/tools/shardctl_audit.h \
 	src/tools/shardctl_clone.c \
 	src/tools/shardctl_clone.h \
+	src/tools/shardctl_group.c \
+	src/tools/shardctl_group.h \
 	src/tools/shardctl_key.c \
 	src/tools/shardctl_key.h \
 	src/tools/shardctl_local.c \

@@ -5,10 +5,10 @@
  */
 #include "ctl/ctl_client.h"
 #include "tools/report.h"
+#include "tools/shardctl_ask.h"
 #include "tools/shardctl_audit.h"
 #include "tools/shardctl_clone.h"
 #include "tools/shardctl_key.h"
-#include "tools/shardctl_local.h"
 #include "tools/shardctl_lock.h"
 #include "tools/shardctl_snapshot.h"
 #include "util/clock.h"
@@ -24,14 +24,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum shardctl_exit { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOWN = 3,
-		     EXIT_DENIED = 7 };
-
 struct options {
-	const char *mount, *config;
+	struct shardctl_target target;
 	uint64_t copies;
 	uint64_t timeout_ms; /* 0: none */
-	bool is_json, is_dry_run;
+	bool is_dry_run;
 	bool is_deep, is_cheap, with_orphans;
 	const char *provider;
 	const char *until;
@@ -50,8 +47,6 @@ struct command {
 	void (*report)(FILE *out, const json_t *answer);
 	bool shows_progress;
 };
-
-static volatile sig_atomic_t is_interrupted;
 
 /* ---- reports ---- */
 
@@ -327,6 +322,9 @@ static const struct command commands[] = {
 	 report_all, false},
 };
 
+static const struct shardctl_group *const groups[] = {&shardctl_audit, &shardctl_snapshot,
+						       &shardctl_key};
+
 /* ---- arguments ---- */
 
 static void print_help(void)
@@ -341,11 +339,10 @@ static void print_help(void)
 
 		buf_printf(&line, "%s%s%s %s", c->words[0], c->words[1] ? " " : "",
 			   c->words[1] ? c->words[1] : "", c->args);
-		printf("  %-40s %s\n", buf_str(&line), c->help);
+		shardctl_help_line(buf_str(&line), c->help);
 	}
-	shardctl_audit_help();
-	shardctl_snapshot_help();
-	shardctl_key_help();
+	for (size_t i = 0; i < ARRAY_COUNT(groups); i++)
+		shardctl_group_help(groups[i]);
 	puts("\nOptions:\n"
 	     "  -m, --mount DIR      the mount to talk to\n"
 	     "      --config FILE    not mounted: answer from the home that FILE names; PATH is from the\n"
@@ -404,13 +401,13 @@ static int parse_options(int argc, char **argv, struct options *options)
 	while ((c = getopt_long(argc, argv, "m:jn:t:du:RhV", longs, NULL)) >= 0) {
 		switch (c) {
 		case 'm':
-			options->mount = optarg;
+			options->target.mount = optarg;
 			break;
 		case 'F':
-			options->config = optarg;
+			options->target.config = optarg;
 			break;
 		case 'j':
-			options->is_json = true;
+			options->target.is_json = true;
 			break;
 		case 'n':
 			if (units_parse_count(optarg, &options->copies) < 0 ||
@@ -468,7 +465,6 @@ static int parse_options(int argc, char **argv, struct options *options)
 /* ---- running ---- */
 
 struct watch {
-	const struct options *options;
 	uint64_t until_ms, first_queued;
 };
 
@@ -489,14 +485,10 @@ static bool watch_progress(void *ctx, const json_t *state)
 	char text[128], size[UNITS_TEXT_SIZE];
 	uint64_t queued;
 
-	if (is_interrupted || (watch->until_ms && clock_mono_ms() >= watch->until_ms))
+	if (watch->until_ms && clock_mono_ms() >= watch->until_ms)
 		return false;
-	if (!state)
-		return true;
-	if (json_object_get(state, "note")) {
-		report_progress(stderr, 0, json_string_value(json_object_get(state, "note")));
-		return true;
-	}
+	if (!state || json_object_get(state, "note") || shardctl_is_interrupted())
+		return shardctl_show_note(NULL, state);
 	queued = queued_bytes(state);
 	watch->first_queued = MAX(watch->first_queued, queued);
 	snprintf(text, sizeof(text), "%s, %" PRId64 " of %" PRId64 " copies, %s to go",
@@ -512,89 +504,42 @@ static bool watch_progress(void *ctx, const json_t *state)
 	return true;
 }
 
-static int exit_of_errno(int r)
-{
-	if (r == -EPERM || r == -EACCES)
-		return EXIT_DENIED;
-	return r == -EINVAL || r == -ENOTTY ? EXIT_USAGE : EXIT_UNKNOWN;
-}
-
-/* Of a mount, or (below) of a home. */
-static int ask(const struct options *options, const char *path, const json_t *request,
-	       json_t **answer, uint32_t *code)
-{
-	AUTO(buf) why = BUF_INIT;
-	AUTO_FD fd = -1;
-	struct watch watch = {.options = options};
-	int r = ctl_client_open(path, options->mount, &fd, &why);
-
-	if (r < 0) {
-		fprintf(stderr, "shardctl: %s\n", buf_str(&why));
-		return path ? EXIT_USAGE : exit_of_errno(r);
-	}
-	if (options->timeout_ms)
-		watch.until_ms = clock_mono_ms() + options->timeout_ms;
-	r = ctl_client_run(fd, request, watch_progress, &watch, answer, code);
-	report_progress_end(stderr);
-	if (r < 0) {
-		fprintf(stderr, "shardctl: %s: %s\n", path ? path : "the mount",
-			r == -ENOTTY ? "is not on a mounted shardfs" : err_sentence(r));
-		return exit_of_errno(r);
-	}
-	return EXIT_DONE;
-}
-
 static int run_command(const struct command *command, char **args, unsigned count,
 		       const struct options *options)
 {
 	const char *path = command->takes_path && count > 0 ? args[0] : NULL;
-	const char *home = shardctl_home_of(options->config, options->mount, path);
-	json_t *request = json_object(), *answer = NULL;
-	uint32_t code = EXIT_UNKNOWN;
-	int r;
+	json_t *request = shardctl_request(command->verb), *answer;
+	struct watch watch = {0};
+	int code;
 
-	json_object_set_new(request, "verb", json_string(command->verb));
 	if (command->fill)
 		command->fill(request, args, count, options);
-	r = home ? shardctl_ask_home(home, request, path, &answer, &code)
-		 : ask(options, path, request, &answer, &code);
-	json_decref(request);
+	if (options->timeout_ms)
+		watch.until_ms = clock_mono_ms() + options->timeout_ms;
+	code = shardctl_ask(&options->target, path, request, watch_progress, &watch, &answer);
 	if (!answer)
-		return r;
-	if (options->is_json)
+		return code;
+	if (options->target.is_json)
 		report_json(stdout, answer);
-	if (json_is_false(json_object_get(answer, "ok")))
-		fprintf(stderr, "shardctl: %s\n",
-			json_string_value(json_object_get(answer, "error")));
 	/* what a scrub found is worth reading also when it is bad */
-	if (!options->is_json && (command->report == report_scrub ||
+	if (!options->target.is_json && (command->report == report_scrub ||
 				  !json_is_false(json_object_get(answer, "ok"))))
 		command->report(stdout, answer);
 	json_decref(answer);
-	return (int)code;
-}
-
-static void on_interrupt(int signal_number)
-{
-	(void)signal_number;
-	is_interrupted = 1;
+	return code;
 }
 
 int main(int argc, char **argv)
 {
+	const struct shardctl_group *group = shardctl_group_of(groups, ARRAY_COUNT(groups), argc, argv);
 	struct options options = {0};
 	const struct command *command;
 	unsigned used, count;
 	int r;
 
-	if (shardctl_key_is_meant(argc, argv))
-		return shardctl_key_main(argc, argv);
-	if (shardctl_audit_is_meant(argc, argv))
-		return shardctl_audit_main(argc, argv);
-	if (shardctl_snapshot_is_meant(argc, argv))
-		return shardctl_snapshot_main(argc, argv);
+	if (group)
+		return group->main(argc, argv);
 	r = parse_options(argc, argv, &options);
-
 	if (r > 0)
 		return r - 1;
 	count = (unsigned)(argc - optind);
@@ -611,14 +556,13 @@ int main(int argc, char **argv)
 			command->args);
 		return EXIT_USAGE;
 	}
-	signal(SIGINT, on_interrupt);
+	shardctl_catch_interrupt();
 	if (!command->verb) {
 		struct lock_wish wish = {
 			.path = argv[optind + (int)used],
 			.until = options.until,
 			.is_recursive = options.is_recursive,
-			.is_json = options.is_json,
-			.is_interrupted = &is_interrupted,
+			.is_json = options.target.is_json,
 		};
 
 		r = shardctl_lock(&wish);

@@ -3,7 +3,7 @@
 
 #include "ctl/ctl_client.h"
 #include "tools/report.h"
-#include "tools/shardctl_local.h"
+#include "tools/shardctl_ask.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/mem.h"
@@ -17,93 +17,16 @@
 #include <string.h>
 #include <unistd.h>
 
-enum audit_exit {
-	EXIT_DONE = 0,
-	EXIT_FAILED = 1,
-	EXIT_USAGE = 2,
-	EXIT_UNKNOWN = 3,
-	EXIT_DENIED = 7
-};
-
 struct audit_options {
-	const char *mount, *config, *kind;
+	struct shardctl_target target;
+	const char *kind;
 	int64_t since_sec;
-	bool is_json, has_since;
+	bool has_since;
 };
 
-struct audit_command {
-	const char *word, *args, *help;
-	unsigned arg_count;
-	int (*run)(const struct audit_options *options, char **args);
-};
-
-static volatile sig_atomic_t is_interrupted;
-
-/* ---- asking ---- */
-
-static bool on_progress(void *ctx, const json_t *state)
-{
-	(void)ctx;
-	if (is_interrupted)
-		return false;
-	if (state && json_object_get(state, "note"))
-		report_progress(stderr, 0, json_string_value(json_object_get(state, "note")));
-	return true;
-}
-
-static int exit_of_errno(int r)
-{
-	if (r == -EPERM || r == -EACCES)
-		return EXIT_DENIED;
-	return r == -EINVAL || r == -ENOTTY ? EXIT_USAGE : EXIT_UNKNOWN;
-}
-
-static json_t *request_of(const char *verb)
-{
-	json_t *request = json_object();
-
-	json_object_set_new(request, "verb", json_string(verb));
-	return request;
-}
-
-static int tell_error(const struct audit_options *options, const json_t *answer, uint32_t code)
-{
-	if (options->is_json && json_string_value(json_object_get(answer, "error")))
-		report_json(stdout, answer);
-	if (json_is_false(json_object_get(answer, "ok")))
-		fprintf(stderr, "shardctl: %s\n",
-			json_string_value(json_object_get(answer, "error")));
-	return (int)code;
-}
-
-/* Takes the request.  The exit status of the verb with *answer (json_decref), or *answer NULL. */
 static int ask(const struct audit_options *options, json_t *request, json_t **answer)
 {
-	const char *home = shardctl_home_of(options->config, options->mount, NULL);
-	AUTO(buf) why = BUF_INIT;
-	AUTO_FD fd = -1;
-	uint32_t code = EXIT_UNKNOWN;
-	int r;
-
-	*answer = NULL;
-	if (home) {
-		r = shardctl_ask_home(home, request, NULL, answer, &code);
-		json_decref(request);
-		return *answer ? tell_error(options, *answer, code) : r;
-	}
-	r = ctl_client_open(NULL, options->mount, &fd, &why);
-	if (r == 0)
-		r = ctl_client_run(fd, request, on_progress, NULL, answer, &code);
-	report_progress_end(stderr);
-	json_decref(request);
-	if (r < 0) {
-		fprintf(stderr, "shardctl: %s\n",
-			why.len        ? buf_str(&why)
-			: r == -ENOTTY ? "the mount is not a shardfs"
-				       : err_sentence(r));
-		return exit_of_errno(r);
-	}
-	return tell_error(options, *answer, code);
+	return shardctl_ask(&options->target, NULL, request, shardctl_show_note, NULL, answer);
 }
 
 /* ---- list ---- */
@@ -125,19 +48,21 @@ static void print_entry(const json_t *entry)
 	printf("%s\n", json_string_value(json_object_get(entry, "result")));
 }
 
-static int run_list(const struct audit_options *options, char **args)
+static int run_list(const void *ctx, char **args, unsigned count)
 {
-	json_t *request = request_of("audit list"), *answer, *entry;
+	const struct audit_options *options = ctx;
+	json_t *request = shardctl_request("audit list"), *answer, *entry;
 	size_t i;
 	int r;
 
 	(void)args;
+	(void)count;
 	if (options->kind)
 		json_object_set_new(request, "kind", json_string(options->kind));
 	if (options->has_since)
 		json_object_set_new(request, "since", json_integer(options->since_sec));
 	r = ask(options, request, &answer);
-	if (r == EXIT_DONE && options->is_json)
+	if (answer && options->target.is_json)
 		report_json(stdout, answer);
 	else if (r == EXIT_DONE)
 		json_array_foreach(json_object_get(answer, "entries"), i, entry) print_entry(entry);
@@ -154,18 +79,20 @@ static const struct report_field provider_columns[] = {
 	{0},
 };
 
-static int run_verify(const struct audit_options *options, char **args)
+static int run_verify(const void *ctx, char **args, unsigned count)
 {
+	const struct audit_options *options = ctx;
 	json_t *answer;
-	int r = ask(options, request_of("audit verify"), &answer);
+	int r = ask(options, shardctl_request("audit verify"), &answer);
 
 	(void)args;
-	if (r == EXIT_DONE && options->is_json)
+	(void)count;
+	if (answer && options->target.is_json)
 		report_json(stdout, answer);
 	else if (r == EXIT_DONE)
 		printf("%" JSON_INTEGER_FORMAT " entries, none is missing or altered\n",
 		       json_integer_value(json_object_get(answer, "entries")));
-	if (answer && !options->is_json)
+	if (answer && !options->target.is_json)
 		report_table(stdout, json_object_get(answer, "providers"), "PROVIDER",
 			     provider_columns);
 	json_decref(answer);
@@ -199,7 +126,7 @@ static int export_to(const struct audit_options *options, FILE *file, uint64_t *
 	size_t got;
 
 	do {
-		json_t *request = request_of("audit page"), *answer;
+		json_t *request = shardctl_request("audit page"), *answer;
 		int r;
 
 		json_object_set_new(request, "after", json_integer((json_int_t)after));
@@ -220,19 +147,21 @@ static int export_to(const struct audit_options *options, FILE *file, uint64_t *
 }
 
 /* A file gets its name when all of it is there. */
-static int run_export(const struct audit_options *options, char **args)
+static int run_export(const void *ctx, char **args, unsigned count)
 {
+	const struct audit_options *options = ctx;
 	bool is_stdout = strcmp(args[0], "-") == 0;
 	AUTO_STR temporary = mem_printf("%s.new", args[0]);
 	FILE *file = is_stdout ? stdout : temporary ? fopen(temporary, "we") : NULL;
-	uint64_t count = 0;
+	uint64_t entries = 0;
 	int r;
 
+	(void)count;
 	if (!file) {
 		fprintf(stderr, "shardctl: %s: %s\n", args[0], err_sentence(errno));
 		return EXIT_FAILED;
 	}
-	r = export_to(options, file, &count);
+	r = export_to(options, file, &entries);
 	if (is_stdout)
 		return r;
 	if (fflush(file) != 0 || fsync(fileno(file)) < 0)
@@ -243,35 +172,25 @@ static int run_export(const struct audit_options *options, char **args)
 	if (r != EXIT_DONE) {
 		unlink(temporary);
 		fprintf(stderr, "shardctl: %s: not written\n", args[0]);
-	} else if (!options->is_json) {
-		printf("%" PRIu64 " entries\n", count);
+	} else if (!options->target.is_json) {
+		printf("%" PRIu64 " entries\n", entries);
 	}
 	return r;
 }
 
 /* ---- the command line ---- */
 
-static const struct audit_command commands[] = {
-	{"list", "[--kind K] [--since TIME]", "who did what, the newest 1000", 0, run_list},
-	{"verify", "", "prove it, and compare its end with the providers", 0, run_verify},
-	{"export", "FILE", "all of it as JSON lines, with what proves it", 1, run_export},
+static const struct shardctl_command commands[] = {
+	{"list", "[--kind K] [--since TIME]", "who did what, the newest 1000", 0, 0, run_list},
+	{"verify", "", "prove it, and compare its end with the providers", 0, 0, run_verify},
+	{"export", "FILE", "all of it as JSON lines, with what proves it", 1, 1, run_export},
 };
-
-void shardctl_audit_help(void)
-{
-	for (size_t i = 0; i < ARRAY_COUNT(commands); i++) {
-		AUTO(buf) line = BUF_INIT;
-
-		buf_printf(&line, "audit %s %s", commands[i].word, commands[i].args);
-		printf("  %-40s %s\n", buf_str(&line), commands[i].help);
-	}
-}
 
 static void print_help(void)
 {
 	puts("Usage: shardctl [--mount DIR] [--json] audit COMMAND [ARGUMENT]\n"
 	     "Who did what to a mounted shardfs.\n\nCommands:");
-	shardctl_audit_help();
+	shardctl_group_help(&shardctl_audit);
 	puts("\nOptions:\n"
 	     "  -m, --mount DIR   the mount to talk to\n"
 	     "      --config FILE not mounted: answer from the home that FILE names\n"
@@ -297,13 +216,13 @@ static int parse(int argc, char **argv, struct audit_options *o)
 	while ((c = getopt_long(argc, argv, "m:jh", longs, NULL)) >= 0) {
 		switch (c) {
 		case 'm':
-			o->mount = optarg;
+			o->target.mount = optarg;
 			break;
 		case 'j':
-			o->is_json = true;
+			o->target.is_json = true;
 			break;
 		case 'F':
-			o->config = optarg;
+			o->target.config = optarg;
 			break;
 		case 'K':
 			o->kind = optarg;
@@ -328,48 +247,15 @@ static int parse(int argc, char **argv, struct audit_options *o)
 	return 0;
 }
 
-bool shardctl_audit_is_meant(int argc, char **argv)
-{
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "-m") == 0 || strcmp(argv[i], "--mount") == 0 ||
-		    strcmp(argv[i], "--config") == 0)
-			i++;
-		else if (argv[i][0] != '-')
-			return strcmp(argv[i], "audit") == 0;
-	}
-	return false;
-}
-
-static void on_interrupt(int signal_number)
-{
-	(void)signal_number;
-	is_interrupted = 1;
-}
-
-int shardctl_audit_main(int argc, char **argv)
+static int audit_main(int argc, char **argv)
 {
 	struct audit_options options = {0};
-	const struct audit_command *command = NULL;
-	unsigned count;
 	int r = parse(argc, argv, &options);
 
 	if (r > 0)
 		return r - 1;
-	count = (unsigned)(argc - optind) - 1; /* "audit" */
-	for (size_t i = 0; count > 0 && i < ARRAY_COUNT(commands); i++)
-		if (strcmp(commands[i].word, argv[optind + 1]) == 0)
-			command = &commands[i];
-	if (!command) {
-		fprintf(stderr, "shardctl: audit: %s%s\nTry 'shardctl audit --help'.\n",
-			count ? argv[optind + 1] : "", count ? ": unknown command" : "a command is needed");
-		return EXIT_USAGE;
-	}
-	if (count - 1 != command->arg_count) {
-		fprintf(stderr, "shardctl: usage: shardctl audit %s %s\n", command->word,
-			command->args);
-		return EXIT_USAGE;
-	}
-	signal(SIGINT, on_interrupt);
-	r = command->run(&options, argv + optind + 2);
-	return fflush(stdout) == 0 ? r : EXIT_FAILED;
+	return shardctl_group_run(&shardctl_audit, argv + optind, (unsigned)(argc - optind),
+				  &options);
 }
+
+const struct shardctl_group shardctl_audit = {"audit", commands, ARRAY_COUNT(commands), audit_main};

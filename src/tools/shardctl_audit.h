@@ -4,13 +4,8 @@
 
 /* `shardctl audit ...`: the audit log, to read, to prove and to take away. */
 
-#include <stdbool.h>
+#include "tools/shardctl_group.h"
 
-/* Whether the first word that is no option is "audit". */
-bool shardctl_audit_is_meant(int argc, char **argv);
-/* All of it; the exit status. */
-int shardctl_audit_main(int argc, char **argv);
-/* The lines of shardctl --help. */
-void shardctl_audit_help(void);
+extern const struct shardctl_group shardctl_audit;
 
 #endif

@@ -6,6 +6,7 @@
  */
 #include "tools/shardctl_clone.h"
 
+#include "tools/shardctl_ask.h"
 #include "util/err.h"
 #include "util/mem.h"
 
@@ -13,8 +14,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#define EXIT_USAGE 2
 
 static int fail(const char *path, const char *what)
 {

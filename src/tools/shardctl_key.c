@@ -11,6 +11,7 @@
 #include "crypto/recovery.h"
 #include "ctl/ctl_client.h"
 #include "tools/report.h"
+#include "tools/shardctl_ask.h"
 #include "util/err.h"
 #include "util/file.h"
 #include "util/log.h"
@@ -20,82 +21,25 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum key_exit { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNKNOWN = 3, EXIT_PARTIAL = 6,
-		EXIT_DENIED = 7 };
-
 #define PASSPHRASE_BYTES_MAX 4096u
 
 struct key_options {
-	const char *mount, *passphrase_file, *passphrase_command, *key_file, *label, *output;
+	struct shardctl_target target;
+	const char *passphrase_file, *passphrase_command, *key_file, *label, *output;
 	uint64_t epoch, shares, threshold;
-	bool is_json, waits, has_epoch;
+	bool waits, has_epoch;
 };
-
-struct key_command {
-	const char *word, *args, *help;
-	unsigned args_min, args_max;
-	int (*run)(const struct key_options *options, char **args, unsigned count);
-};
-
-static volatile sig_atomic_t is_interrupted;
 
 /* ---- asking ---- */
 
-static bool on_progress(void *ctx, const json_t *state)
-{
-	(void)ctx;
-	if (is_interrupted)
-		return false;
-	if (state && json_object_get(state, "note"))
-		report_progress(stderr, 0, json_string_value(json_object_get(state, "note")));
-	return true;
-}
-
-static int exit_of_errno(int r)
-{
-	if (r == -EPERM || r == -EACCES || r == -EKEYREJECTED)
-		return EXIT_DENIED;
-	return r == -EINVAL || r == -ENOTTY || r == -ENOENT || r == -E2BIG ? EXIT_USAGE
-									     : EXIT_UNKNOWN;
-}
-
-/* Takes the request.  The exit status of the verb with *answer (json_decref), or *answer NULL. */
 static int ask(const struct key_options *options, json_t *request, json_t **answer)
 {
-	AUTO(buf) why = BUF_INIT;
-	AUTO_FD fd = -1;
-	uint32_t code = EXIT_UNKNOWN;
-	int r = ctl_client_open(NULL, options->mount, &fd, &why);
-
-	*answer = NULL;
-	if (r == 0)
-		r = ctl_client_run(fd, request, on_progress, NULL, answer, &code);
-	report_progress_end(stderr);
-	json_decref(request);
-	if (r < 0) {
-		fprintf(stderr, "shardctl: %s\n",
-			why.len		 ? buf_str(&why)
-			: r == -ENOTTY ? "the mount is not a shardfs" : err_sentence(r));
-		return why.len && r == -ENOENT ? EXIT_UNKNOWN : exit_of_errno(r);
-	}
-	if (json_is_false(json_object_get(*answer, "ok")))
-		fprintf(stderr, "shardctl: %s\n",
-			json_string_value(json_object_get(*answer, "error")));
-	return (int)code;
-}
-
-static json_t *request_of(const char *verb)
-{
-	json_t *request = json_object();
-
-	json_object_set_new(request, "verb", json_string(verb));
-	return request;
+	return shardctl_ask(&options->target, NULL, request, shardctl_show_note, NULL, answer);
 }
 
 static const struct report_field slot_columns[] = {
@@ -156,7 +100,7 @@ static int ask_and_show(const struct key_options *options, json_t *request)
 	json_t *answer;
 	int code = ask(options, request, &answer);
 
-	if (answer && options->is_json)
+	if (answer && options->target.is_json)
 		report_json(stdout, answer);
 	else if (answer)
 		show(answer);
@@ -247,9 +191,10 @@ static int with_credentials(const struct key_options *options, json_t *request)
 	return ask_and_show(options, request);
 }
 
-static int run_add(const struct key_options *options, char **args, unsigned count)
+static int run_add(const void *ctx, char **args, unsigned count)
 {
-	json_t *request = request_of("key add");
+	const struct key_options *options = ctx;
+	json_t *request = shardctl_request("key add");
 
 	(void)args;
 	(void)count;
@@ -258,9 +203,9 @@ static int run_add(const struct key_options *options, char **args, unsigned coun
 	return with_credentials(options, request);
 }
 
-static int run_change(const struct key_options *options, char **args, unsigned count)
+static int run_change(const void *options, char **args, unsigned count)
 {
-	json_t *request = request_of("key change");
+	json_t *request = shardctl_request("key change");
 
 	(void)count;
 	if (!slot_arg(args[0], request)) {
@@ -270,9 +215,9 @@ static int run_change(const struct key_options *options, char **args, unsigned c
 	return with_credentials(options, request);
 }
 
-static int run_remove(const struct key_options *options, char **args, unsigned count)
+static int run_remove(const void *options, char **args, unsigned count)
 {
-	json_t *request = request_of("key remove");
+	json_t *request = shardctl_request("key remove");
 
 	(void)count;
 	if (!slot_arg(args[0], request)) {
@@ -282,25 +227,26 @@ static int run_remove(const struct key_options *options, char **args, unsigned c
 	return ask_and_show(options, request);
 }
 
-static int run_list(const struct key_options *options, char **args, unsigned count)
+static int run_list(const void *options, char **args, unsigned count)
 {
 	(void)args;
 	(void)count;
-	return ask_and_show(options, request_of("key list"));
+	return ask_and_show(options, shardctl_request("key list"));
 }
 
-static int run_status(const struct key_options *options, char **args, unsigned count)
+static int run_status(const void *options, char **args, unsigned count)
 {
 	(void)args;
 	(void)count;
-	return ask_and_show(options, request_of("key status"));
+	return ask_and_show(options, shardctl_request("key status"));
 }
 
 /* ---- epochs ---- */
 
-static int run_rotate(const struct key_options *options, char **args, unsigned count)
+static int run_rotate(const void *ctx, char **args, unsigned count)
 {
-	json_t *request = request_of("key rotate");
+	const struct key_options *options = ctx;
+	json_t *request = shardctl_request("key rotate");
 
 	(void)args;
 	(void)count;
@@ -308,8 +254,9 @@ static int run_rotate(const struct key_options *options, char **args, unsigned c
 	return ask_and_show(options, request);
 }
 
-static int run_destroy(const struct key_options *options, char **args, unsigned count)
+static int run_destroy(const void *ctx, char **args, unsigned count)
 {
+	const struct key_options *options = ctx;
 	json_t *request;
 
 	(void)args;
@@ -319,7 +266,7 @@ static int run_destroy(const struct key_options *options, char **args, unsigned 
 		      stderr);
 		return EXIT_USAGE;
 	}
-	request = request_of("key destroy");
+	request = shardctl_request("key destroy");
 	json_object_set_new(request, "epoch", json_integer((json_int_t)options->epoch));
 	return ask_and_show(options, request);
 }
@@ -330,7 +277,7 @@ static int run_destroy(const struct key_options *options, char **args, unsigned 
 static int add_slot(const struct key_options *options, const char *text, const char *label,
 		    json_t **answer)
 {
-	json_t *request = request_of("key add");
+	json_t *request = shardctl_request("key add");
 
 	json_object_set_new(request, "label", json_string(options->label ? options->label : label));
 	put_hex(request, "passphrase", bytes_of_str(text));
@@ -353,7 +300,7 @@ static void print_paper(const char *text)
 
 static void show_recovery(const struct key_options *options, json_t *answer, const char *text)
 {
-	if (options->is_json) {
+	if (options->target.is_json) {
 		json_object_set_new(answer, "recovery_key", json_string(text));
 		report_json(stdout, answer);
 		return;
@@ -367,8 +314,9 @@ static void show_recovery(const struct key_options *options, json_t *answer, con
 	print_paper(text);
 }
 
-static int run_recovery(const struct key_options *options, char **args, unsigned count)
+static int run_recovery(const void *ctx, char **args, unsigned count)
 {
+	const struct key_options *options = ctx;
 	char *text = secret_alloc(RECOVERY_TEXT_SIZE);
 	json_t *answer = NULL;
 	int code = EXIT_FAILED, r = text ? recovery_key_make(text) : -ENOMEM;
@@ -381,7 +329,7 @@ static int run_recovery(const struct key_options *options, char **args, unsigned
 		code = add_slot(options, text, "recovery key", &answer);
 	if (answer && (code == EXIT_DONE || code == EXIT_PARTIAL))
 		show_recovery(options, answer, text);
-	else if (answer && options->is_json)
+	else if (answer && options->target.is_json)
 		report_json(stdout, answer);
 	json_decref(answer);
 	secret_free(text, RECOVERY_TEXT_SIZE);
@@ -474,7 +422,7 @@ static void show_split(const struct key_options *options, json_t *answer, const 
 		json_array_append_new(files, json_string(path ? path : split->lines[i]));
 	}
 	json_object_set_new(answer, options->output ? "files" : "texts", files);
-	if (options->is_json) {
+	if (options->target.is_json) {
 		report_json(stdout, answer);
 		return;
 	}
@@ -512,15 +460,16 @@ static int split_into(const struct key_options *options, struct split *split)
 		show_split(options, answer, split);
 	} else {
 		unlink_shares(options, split, options->output ? (unsigned)options->shares : 0);
-		if (answer && options->is_json)
+		if (answer && options->target.is_json)
 			report_json(stdout, answer);
 	}
 	json_decref(answer);
 	return code;
 }
 
-static int run_split(const struct key_options *options, char **args, unsigned count)
+static int run_split(const void *ctx, char **args, unsigned count)
 {
+	const struct key_options *options = ctx;
 	struct split *split;
 	int code;
 
@@ -540,7 +489,7 @@ static int run_split(const struct key_options *options, char **args, unsigned co
 	return code;
 }
 
-static int run_combine(const struct key_options *options, char **args, unsigned count)
+static int run_combine(const void *options, char **args, unsigned count)
 {
 	char *text = secret_alloc(RECOVERY_TEXT_SIZE);
 	AUTO(buf) why = BUF_INIT;
@@ -588,11 +537,12 @@ static int write_hex(const char *path, const char *hex)
 	return r;
 }
 
-static int run_export(const struct key_options *options, char **args, unsigned count)
+static int run_export(const void *ctx, char **args, unsigned count)
 {
+	const struct key_options *options = ctx;
 	const char *hex;
 	json_t *answer;
-	int code = ask(options, request_of("key export-slots"), &answer);
+	int code = ask(options, shardctl_request("key export-slots"), &answer);
 
 	(void)count;
 	hex = json_string_value(json_object_get(answer, "superblock"));
@@ -606,7 +556,7 @@ static int run_export(const struct key_options *options, char **args, unsigned c
 	}
 	if (answer)
 		json_object_del(answer, "superblock");
-	if (answer && options->is_json)
+	if (answer && options->target.is_json)
 		report_json(stdout, answer);
 	json_decref(answer);
 	return code;
@@ -614,7 +564,7 @@ static int run_export(const struct key_options *options, char **args, unsigned c
 
 /* ---- arguments ---- */
 
-static const struct key_command commands[] = {
+static const struct shardctl_command commands[] = {
 	{"add", "CREDENTIALS [--label L]", "another passphrase or key file", 0, 0, run_add},
 	{"change", "SLOT CREDENTIALS", "other credentials for a slot", 1, 1, run_change},
 	{"combine", "SHARE...", "print the key that shares give", 1, SHARE_COUNT_MAX, run_combine},
@@ -630,20 +580,10 @@ static const struct key_command commands[] = {
 	{"status", "", "key epochs, slots, and who has the superblock", 0, 0, run_status},
 };
 
-void shardctl_key_help(void)
-{
-	for (size_t i = 0; i < ARRAY_COUNT(commands); i++) {
-		AUTO(buf) line = BUF_INIT;
-
-		buf_printf(&line, "key %s %s", commands[i].word, commands[i].args);
-		printf("  %-40s %s\n", buf_str(&line), commands[i].help);
-	}
-}
-
 static void print_help(void)
 {
 	puts("Usage: shardctl [--mount DIR] [--json] key COMMAND [ARGUMENT]...\n\nCommands:");
-	shardctl_key_help();
+	shardctl_group_help(&shardctl_key);
 	puts("\nCREDENTIALS, one of them or a passphrase and a key file:\n"
 	     "  -p, --passphrase-file FILE     one trailing newline is cut off\n"
 	     "  -c, --passphrase-command CMD   its output; run by you, not by the daemon\n"
@@ -694,10 +634,10 @@ static int parse(int argc, char **argv, struct key_options *o)
 	while (is_right && (c = getopt_long(argc, argv, "m:jp:c:k:l:we:s:t:o:h", longs, NULL)) >= 0) {
 		switch (c) {
 		case 'm':
-			o->mount = optarg;
+			o->target.mount = optarg;
 			break;
 		case 'j':
-			o->is_json = true;
+			o->target.is_json = true;
 			break;
 		case 'p':
 			o->passphrase_file = optarg;
@@ -738,47 +678,13 @@ static int parse(int argc, char **argv, struct key_options *o)
 	return is_right ? 0 : 1 + EXIT_USAGE;
 }
 
-bool shardctl_key_is_meant(int argc, char **argv)
+static int key_main(int argc, char **argv)
 {
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "-m") == 0 || strcmp(argv[i], "--mount") == 0)
-			i++;
-		else if (argv[i][0] != '-')
-			return strcmp(argv[i], "key") == 0;
-	}
-	return false;
-}
-
-static void on_interrupt(int signal_number)
-{
-	(void)signal_number;
-	is_interrupted = 1;
-}
-
-int shardctl_key_main(int argc, char **argv)
-{
-	struct key_options options = {0};
-	const struct key_command *command = NULL;
-	unsigned count;
+	struct key_options options = {.target.needs_mount = true};
 	int r = parse(argc, argv, &options);
 
 	if (r > 0)
 		return r - 1;
-	count = (unsigned)(argc - optind) - 1; /* "key" */
-	for (size_t i = 0; count > 0 && i < ARRAY_COUNT(commands); i++)
-		if (strcmp(commands[i].word, argv[optind + 1]) == 0)
-			command = &commands[i];
-	if (!command) {
-		fprintf(stderr, "shardctl: key: %s%s\nTry 'shardctl key --help'.\n",
-			count ? argv[optind + 1] : "", count ? ": unknown command" : "a command is needed");
-		return EXIT_USAGE;
-	}
-	count--;
-	if (count < command->args_min || count > command->args_max) {
-		fprintf(stderr, "shardctl: usage: shardctl key %s %s\n", command->word,
-			command->args);
-		return EXIT_USAGE;
-	}
 	log_setup(STDERR_FILENO, LOG_WARN, false);
 	ctl_wipe_json();
 	crypto_harden_process();
@@ -786,7 +692,7 @@ int shardctl_key_main(int argc, char **argv)
 		fputs("shardctl: the cryptographic library does not work as it must\n", stderr);
 		return EXIT_FAILED;
 	}
-	signal(SIGINT, on_interrupt);
-	r = command->run(&options, argv + optind + 2, count);
-	return fflush(stdout) == 0 ? r : EXIT_FAILED;
+	return shardctl_group_run(&shardctl_key, argv + optind, (unsigned)(argc - optind), &options);
 }
+
+const struct shardctl_group shardctl_key = {"key", commands, ARRAY_COUNT(commands), key_main};

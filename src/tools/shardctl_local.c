@@ -6,6 +6,7 @@
 #include "ctl/ctl_client.h"
 #include "ctl/ctl_local.h"
 #include "store/store.h"
+#include "tools/shardctl_ask.h"
 #include "util/err.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -14,8 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-enum local_exit { EXIT_DONE = 0, EXIT_USAGE = 2, EXIT_UNKNOWN = 3, EXIT_DENIED = 7 };
 
 const char *shardctl_home_of(const char *config, const char *mount, const char *path)
 {

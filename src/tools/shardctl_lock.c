@@ -13,6 +13,7 @@
 #include "ctl/ctl_client.h"
 #include "store/vxattr.h"
 #include "tools/report.h"
+#include "tools/shardctl_ask.h"
 #include "util/clock.h"
 #include "util/err.h"
 #include "util/file.h"
@@ -27,9 +28,6 @@
 #define FAILURES_TOLD_MAX 20u
 #define PROGRESS_EVERY	  64u
 #define DIRS_OPEN_MAX	  64 /* deeper ones are closed on the way */
-
-enum { LOCK_DONE = 0, LOCK_FAILED = 1, LOCK_USAGE = 2, LOCK_UNKNOWN = 3, LOCK_PARTIAL = 6,
-       LOCK_DENIED = 7 };
 
 struct walk {
 	const struct lock_wish *wish;
@@ -102,7 +100,7 @@ static int visit(const char *path, const struct stat *st, int type, struct FTW *
 	struct walk *walk = current;
 
 	(void)place;
-	if (*walk->wish->is_interrupted)
+	if (shardctl_is_interrupted())
 		return FTW_STOP;
 	if (walk->seen++ % PROGRESS_EVERY == 0)
 		show_progress(walk, path);
@@ -149,22 +147,22 @@ static int sync_locks(const char *path)
 
 static int exit_of(const struct walk *walk)
 {
-	if (*walk->wish->is_interrupted)
-		return LOCK_PARTIAL;
+	if (shardctl_is_interrupted())
+		return EXIT_PARTIAL;
 	if (walk->failed == 0)
-		return LOCK_DONE;
+		return EXIT_DONE;
 	if (walk->locked + walk->already > 0)
-		return LOCK_PARTIAL;
+		return EXIT_PARTIAL;
 	if (walk->error == -EPERM || walk->error == -EACCES)
-		return LOCK_DENIED;
+		return EXIT_DENIED;
 	switch (walk->error) {
 	case -EINVAL:
 	case -ENOENT:
 	case -EOPNOTSUPP:
 	case -ENODEV:
-		return LOCK_USAGE;
+		return EXIT_USAGE;
 	default:
-		return LOCK_FAILED;
+		return EXIT_FAILED;
 	}
 }
 
@@ -178,8 +176,9 @@ static void report(const struct walk *walk, int code)
 		{"failed", "failed", REPORT_COUNT},
 		{0},
 	};
-	json_t *answer = json_pack("{s:b, s:s, s:I, s:I, s:I, s:I}", "ok", code == LOCK_DONE, "until",
-				   walk->until, "locked", (json_int_t)walk->locked, "already",
+	const char *until = walk->locked + walk->already > 0 ? walk->until : NULL;
+	json_t *answer = json_pack("{s:b, s:s?, s:I, s:I, s:I, s:I}", "ok", code == EXIT_DONE, "until",
+				   until, "locked", (json_int_t)walk->locked, "already",
 				   (json_int_t)walk->already, "others", (json_int_t)walk->others,
 				   "failed", (json_int_t)walk->failed);
 
@@ -199,9 +198,9 @@ static int tell_lock(const struct lock_wish *wish)
 
 	if (r < 0 && r != -ENODATA) {
 		fprintf(stderr, "shardctl: %s: %s\n", wish->path, sentence_of(r));
-		return r == -EPERM || r == -EACCES ? LOCK_DENIED
-		       : r == -EOPNOTSUPP || r == -ENOENT ? LOCK_USAGE
-							  : LOCK_UNKNOWN;
+		return r == -EPERM || r == -EACCES ? EXIT_DENIED
+		       : r == -EOPNOTSUPP || r == -ENOENT ? EXIT_USAGE
+							  : EXIT_UNKNOWN;
 	}
 	answer = json_pack("{s:b, s:s?}", "ok", true, "until", r == 0 ? text : NULL);
 	if (wish->is_json)
@@ -209,7 +208,7 @@ static int tell_lock(const struct lock_wish *wish)
 	else
 		puts(r == 0 ? text : "no lock");
 	json_decref(answer);
-	return LOCK_DONE;
+	return EXIT_DONE;
 }
 
 int shardctl_lock(const struct lock_wish *wish)
@@ -222,7 +221,7 @@ int shardctl_lock(const struct lock_wish *wish)
 	if (clock_parse_utc(bytes_of_str(wish->until), &walk.until_sec) < 0) {
 		fprintf(stderr, "shardctl: --until: %s: write 2030-01-31 or 2030-01-31T12:00:00Z\n",
 			wish->until);
-		return LOCK_USAGE;
+		return EXIT_USAGE;
 	}
 	clock_rfc3339((struct wall_time){.sec = walk.until_sec}, walk.until);
 	walk_tree(&walk);
@@ -232,11 +231,11 @@ int shardctl_lock(const struct lock_wish *wish)
 		if (r < 0) {
 			fprintf(stderr, "shardctl: %s: locked, but not synced: %s\n", wish->path,
 				err_sentence(r));
-			code = LOCK_FAILED;
+			code = EXIT_FAILED;
 		}
 	}
 	report(&walk, code);
-	if (code == LOCK_PARTIAL)
+	if (code == EXIT_PARTIAL)
 		fprintf(stderr, "shardctl: %s: not all of it is locked: run it again to go on\n",
 			wish->path);
 	return code;

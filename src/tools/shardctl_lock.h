@@ -2,16 +2,15 @@
 #ifndef SHARDFS_TOOLS_SHARDCTL_LOCK_H
 #define SHARDFS_TOOLS_SHARDCTL_LOCK_H
 
-/* `shardctl lock`: walks the tree in this process, one attribute for each file. */
+/* `shardctl lock`: walks the tree in this process, one attribute for each file.  An interrupt ends
+ * it; run again, it goes on. */
 
-#include <signal.h>
 #include <stdbool.h>
 
 struct lock_wish {
 	const char *path;
 	const char *until; /* NULL: tell the lock of path */
 	bool is_recursive, is_json;
-	volatile sig_atomic_t *is_interrupted; /* ends the walk */
 };
 
 /* The exit status. */

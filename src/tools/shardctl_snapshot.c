@@ -3,7 +3,7 @@
 
 #include "ctl/ctl_client.h"
 #include "tools/report.h"
-#include "tools/shardctl_local.h"
+#include "tools/shardctl_ask.h"
 #include "util/err.h"
 #include "util/mem.h"
 #include "util/units.h"
@@ -15,15 +15,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum snapshot_exit {
-	EXIT_DONE = 0,
-	EXIT_FAILED = 1,
-	EXIT_USAGE = 2,
-	EXIT_UNKNOWN = 3,
-	EXIT_PARTIAL = 6,
-	EXIT_DENIED = 7,
-};
-
 #define KEEP_OPTION 256 /* of getopt: the first of them */
 #define KEEP_MAX    1000000u
 
@@ -33,88 +24,35 @@ static const char *const keep_keys[KEEP_COUNT] = {"last",   "hourly",  "daily",
 						  "weekly", "monthly", "yearly"};
 
 struct snapshot_options {
-	const char *mount, *config;
-	bool is_json, is_dry_run;
+	struct shardctl_target target;
+	bool is_dry_run;
 	uint64_t keep[KEEP_COUNT];
 };
 
-struct snapshot_command {
-	const char *word, *args, *help;
-	unsigned args_min, args_max;
-	int (*run)(const struct snapshot_options *options, char **args, unsigned count);
-};
-
-static volatile sig_atomic_t is_interrupted;
-
 /* ---- asking ---- */
-
-static bool on_progress(void *ctx, const json_t *state)
-{
-	(void)ctx;
-	(void)state;
-	return !is_interrupted;
-}
-
-static int exit_of_errno(int r)
-{
-	if (r == -EPERM || r == -EACCES)
-		return EXIT_DENIED;
-	return r == -EINVAL || r == -ENOTTY ? EXIT_USAGE : EXIT_UNKNOWN;
-}
 
 static json_t *request_of(const char *verb, const char *name)
 {
-	json_t *request = json_object();
+	json_t *request = shardctl_request(verb);
 
-	json_object_set_new(request, "verb", json_string(verb));
 	if (name)
 		json_object_set_new(request, "name", json_string(name));
 	return request;
 }
 
-/* EXIT_DONE with *answer, or what was printed. */
-static int ask_mount(const struct snapshot_options *options, const char *path,
-		     const json_t *request, json_t **answer, uint32_t *code)
-{
-	AUTO(buf) why = BUF_INIT;
-	AUTO_FD fd = -1;
-	int r = ctl_client_open(path, options->mount, &fd, &why);
-
-	if (r == 0)
-		r = ctl_client_run(fd, request, on_progress, NULL, answer, code);
-	if (r == 0)
-		return EXIT_DONE;
-	fprintf(stderr, "shardctl: %s\n",
-		why.len		 ? buf_str(&why)
-		: r == -ENOTTY ? "the mount is not a shardfs" : err_sentence(r));
-	return path && why.len ? EXIT_USAGE : exit_of_errno(r);
-}
-
-/*
- * Takes the request; asks the mount of path, or the one that is meant.  print (NULL: nothing) shows
- * an answer to people.  The exit status of the verb.
- */
+/* Takes the request.  print (NULL: nothing) shows an answer to people.  The exit status. */
 static int ask(const struct snapshot_options *options, const char *path, json_t *request,
 	       void (*print)(const json_t *answer))
 {
-	const char *home = shardctl_home_of(options->config, options->mount, path);
-	uint32_t code = EXIT_UNKNOWN;
-	json_t *answer = NULL;
-	int r = home ? shardctl_ask_home(home, request, path, &answer, &code)
-		     : ask_mount(options, path, request, &answer, &code);
+	json_t *answer;
+	int code = shardctl_ask(&options->target, path, request, shardctl_show_note, NULL, &answer);
 
-	json_decref(request);
-	if (!answer)
-		return r;
-	if (options->is_json)
+	if (answer && options->target.is_json)
 		report_json(stdout, answer);
-	if (json_is_false(json_object_get(answer, "ok")))
-		fprintf(stderr, "shardctl: %s\n",
-			json_string_value(json_object_get(answer, "error")));
-	if (!options->is_json && print && (code == EXIT_DONE || code == EXIT_PARTIAL))
+	else if (answer && print && (code == EXIT_DONE || code == EXIT_PARTIAL))
 		print(answer);
 	json_decref(answer);
-	return (int)code;
+	return code;
 }
 
 /* ---- commands ---- */
@@ -131,20 +69,20 @@ static void print_snapshots(const json_t *answer)
 	report_table(stdout, json_object_get(answer, "snapshots"), "SNAPSHOT", columns);
 }
 
-static int run_create(const struct snapshot_options *options, char **args, unsigned count)
+static int run_create(const void *options, char **args, unsigned count)
 {
 	return ask(options, count > 1 ? args[1] : NULL, request_of("snapshot create", args[0]),
 		   print_snapshots);
 }
 
-static int run_list(const struct snapshot_options *options, char **args, unsigned count)
+static int run_list(const void *options, char **args, unsigned count)
 {
 	(void)args;
 	(void)count;
 	return ask(options, NULL, request_of("snapshot list", NULL), print_snapshots);
 }
 
-static int run_delete(const struct snapshot_options *options, char **args, unsigned count)
+static int run_delete(const void *options, char **args, unsigned count)
 {
 	(void)count;
 	return ask(options, NULL, request_of("snapshot delete", args[0]), NULL);
@@ -178,7 +116,7 @@ static void print_diff(const json_t *answer)
 }
 
 /* NAME [NAME2] [PATH]: what has a slash in it, or is a dot, is a path. */
-static int run_diff(const struct snapshot_options *options, char **args, unsigned count)
+static int run_diff(const void *options, char **args, unsigned count)
 {
 	json_t *request = request_of("snapshot diff", args[0]);
 	const char *path = NULL, *to = NULL;
@@ -223,8 +161,9 @@ static void print_pruned(const json_t *answer)
 	print_names(answer, "deleted", "delete");
 }
 
-static int run_prune(const struct snapshot_options *options, char **args, unsigned count)
+static int run_prune(const void *ctx, char **args, unsigned count)
 {
+	const struct snapshot_options *options = ctx;
 	json_t *request = request_of(options->is_dry_run ? "snapshot prune plan" : "snapshot prune",
 				     NULL);
 
@@ -238,7 +177,7 @@ static int run_prune(const struct snapshot_options *options, char **args, unsign
 
 /* ---- the command line ---- */
 
-static const struct snapshot_command commands[] = {
+static const struct shardctl_command commands[] = {
 	{"create", "NAME [PATH]", "keep the tree at PATH as it is now", 1, 2, run_create},
 	{"list", "", "the snapshots that there are", 0, 0, run_list},
 	{"diff", "NAME [NAME2] [PATH]", "what changed since NAME, now or in NAME2", 1, 3, run_diff},
@@ -247,22 +186,12 @@ static const struct snapshot_command commands[] = {
 	{"delete", "NAME", "give back what only that snapshot holds", 1, 1, run_delete},
 };
 
-void shardctl_snapshot_help(void)
-{
-	for (size_t i = 0; i < ARRAY_COUNT(commands); i++) {
-		AUTO(buf) line = BUF_INIT;
-
-		buf_printf(&line, "snapshot %s %s", commands[i].word, commands[i].args);
-		printf("  %-40s %s\n", buf_str(&line), commands[i].help);
-	}
-}
-
 static void print_help(void)
 {
 	puts("Usage: shardctl [--mount DIR] [--json] snapshot COMMAND [ARGUMENT]...\n"
 	     "Trees as they were: read-only, under .shardfs/snapshots at the root of the mount.\n\n"
 	     "Commands:");
-	shardctl_snapshot_help();
+	shardctl_group_help(&shardctl_snapshot);
 	puts("\nOptions:\n"
 	     "  -m, --mount DIR   the mount to talk to\n"
 	     "      --config FILE list: not mounted, answer from the home that FILE names\n"
@@ -309,13 +238,13 @@ static int parse(int argc, char **argv, struct snapshot_options *o)
 			o->is_dry_run = true;
 			break;
 		case 'F':
-			o->config = optarg;
+			o->target.config = optarg;
 			break;
 		case 'm':
-			o->mount = optarg;
+			o->target.mount = optarg;
 			break;
 		case 'j':
-			o->is_json = true;
+			o->target.is_json = true;
 			break;
 		case 'h':
 			print_help();
@@ -328,49 +257,16 @@ static int parse(int argc, char **argv, struct snapshot_options *o)
 	return 0;
 }
 
-bool shardctl_snapshot_is_meant(int argc, char **argv)
-{
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "-m") == 0 || strcmp(argv[i], "--mount") == 0 ||
-		    strcmp(argv[i], "--config") == 0)
-			i++;
-		else if (argv[i][0] != '-')
-			return strcmp(argv[i], "snapshot") == 0;
-	}
-	return false;
-}
-
-static void on_interrupt(int signal_number)
-{
-	(void)signal_number;
-	is_interrupted = 1;
-}
-
-int shardctl_snapshot_main(int argc, char **argv)
+static int snapshot_main(int argc, char **argv)
 {
 	struct snapshot_options options = {0};
-	const struct snapshot_command *command = NULL;
-	unsigned count;
 	int r = parse(argc, argv, &options);
 
 	if (r > 0)
 		return r - 1;
-	count = (unsigned)(argc - optind) - 1; /* "snapshot" */
-	for (size_t i = 0; count > 0 && i < ARRAY_COUNT(commands); i++)
-		if (strcmp(commands[i].word, argv[optind + 1]) == 0)
-			command = &commands[i];
-	if (!command) {
-		fprintf(stderr, "shardctl: snapshot: %s%s\nTry 'shardctl snapshot --help'.\n",
-			count ? argv[optind + 1] : "", count ? ": unknown command" : "a command is needed");
-		return EXIT_USAGE;
-	}
-	count--;
-	if (count < command->args_min || count > command->args_max) {
-		fprintf(stderr, "shardctl: usage: shardctl snapshot %s %s\n", command->word,
-			command->args);
-		return EXIT_USAGE;
-	}
-	signal(SIGINT, on_interrupt);
-	r = command->run(&options, argv + optind + 2, count);
-	return fflush(stdout) == 0 ? r : EXIT_FAILED;
+	return shardctl_group_run(&shardctl_snapshot, argv + optind, (unsigned)(argc - optind),
+				  &options);
 }
+
+const struct shardctl_group shardctl_snapshot = {"snapshot", commands, ARRAY_COUNT(commands),
+						 snapshot_main};

@@ -4,13 +4,8 @@
 
 /* `shardctl snapshot ...`: trees as they were. */
 
-#include <stdbool.h>
+#include "tools/shardctl_group.h"
 
-/* Whether the first word that is no option is "snapshot". */
-bool shardctl_snapshot_is_meant(int argc, char **argv);
-/* All of it; the exit status. */
-int shardctl_snapshot_main(int argc, char **argv);
-/* The lines of shardctl --help. */
-void shardctl_snapshot_help(void);
+extern const struct shardctl_group shardctl_snapshot;
 
 #endif
