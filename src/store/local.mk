@@ -30,6 +30,8 @@ lib_store_a_SOURCES = \
 	src/store/copies_send.c \
 	src/store/dedup.c \
 	src/store/dedup.h \
+	src/store/diff_names.c \
+	src/store/diff_names.h \
 	src/store/epoch.c \
 	src/store/epoch.h \
 	src/store/fetch.c \

@@ -12,18 +12,17 @@
  */
 #include "store/snapshot_diff.h"
 
+#include "store/diff_names.h"
 #include "store/store_private.h"
 #include "util/counter.h"
 #include "util/map.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 
-#define DEPTH_MAX  4096u
-#define NAMES_PAGE 1024u
+#define DEPTH_MAX 4096u
+#define PLACES	  4u /* directories whose paths and names are remembered for what moved */
 
 static struct counter diff_names = COUNTER_INIT("snapshot_diff_names",
 						"names read to compare snapshots");
@@ -37,6 +36,15 @@ struct ino_node {
 
 enum side { OLD, NEW };
 
+/* Where a directory is in a state, and what it holds; many files that moved came from one. */
+struct place {
+	uint64_t dir; /* 0: nothing is remembered */
+	enum side side;
+	int error;	 /* -ENOENT: not below the directory that is compared */
+	struct buf path; /* from there */
+	struct diff_names names; /* sorted by inode */
+};
+
 struct diff {
 	struct store *store;
 	struct index_reader *reader;
@@ -46,6 +54,8 @@ struct diff {
 	struct map changed; /* inodes that the old state sees and that are not the same in the new */
 	struct map marked;  /* directories to enter; with one, all above it in the new state */
 	struct buf path;
+	struct place places[PLACES];
+	unsigned place_next;
 };
 
 /* ---- sets ---- */
@@ -112,21 +122,10 @@ static int get_inode(struct diff *diff, enum side side, uint64_t ino, struct ino
 	return 0;
 }
 
-static int list_names(struct diff *diff, enum side side, uint64_t dir, struct dirent_list *out)
+static int list_names(struct diff *diff, enum side side, uint64_t dir, struct diff_names *out)
 {
-	uint64_t after = 0;
-	size_t before;
-	int r;
+	int r = diff_names_load(diff->store->index, diff->reader, number_in(diff, side, dir), out);
 
-	do {
-		before = out->count;
-		r = index_list_dirents(diff->store->index, diff->reader, number_in(diff, side, dir),
-				       after, NAMES_PAGE, out);
-		for (size_t i = before; i < out->count; i++) {
-			after = out->rows[i].cookie;
-			out->rows[i].ino &= INO_MAX;
-		}
-	} while (r == 0 && out->count - before == NAMES_PAGE);
 	counter_add(&diff_names, out->count);
 	return r;
 }
@@ -194,27 +193,22 @@ static int learn_changes(struct diff *diff)
 
 /* ---- paths ---- */
 
-/* The name of ino in dir, appended to path; -ENOENT. */
-static int append_name_of(struct diff *diff, enum side side, uint64_t dir, uint64_t ino,
-			  struct buf *path)
+static int append_part(struct buf *path, struct bytes name)
 {
-	AUTO(dirent_list) names = ROW_LIST_INIT;
-	int r = list_names(diff, side, dir, &names);
+	int r = path->len > 0 ? buf_append(path, bytes_of_str("/")) : 0;
 
-	for (size_t i = 0; r == 0 && i < names.count; i++)
-		if (names.rows[i].ino == ino) {
-			if (path->len > 0)
-				r = buf_append(path, bytes_of_str("/"));
-			return r < 0 ? r : buf_append(path, bytes_of(names.rows[i].name,
-								     names.rows[i].name_len));
-		}
-	return r < 0 ? r : -ENOENT;
+	return r < 0 ? r : buf_append(path, name);
 }
+
+static int find_place(struct diff *diff, enum side side, uint64_t dir, unsigned depth,
+		      struct place **out);
 
 /* From the directory that is compared; -ENOENT: it is not below that one. */
 static int path_in(struct diff *diff, enum side side, uint64_t ino, unsigned depth,
 		   struct buf *path)
 {
+	const struct diff_name *name;
+	struct place *place = NULL;
 	struct inode_row row;
 	int r;
 
@@ -223,11 +217,41 @@ static int path_in(struct diff *diff, enum side side, uint64_t ino, unsigned dep
 	if (ino == INO_ROOT || depth == DEPTH_MAX)
 		return -ENOENT;
 	r = get_inode(diff, side, ino, &row);
-	if (r == 0 && row.parent == 0)
-		r = -ENOENT;
 	if (r == 0)
-		r = path_in(diff, side, row.parent, depth + 1, path);
-	return r < 0 ? r : append_name_of(diff, side, row.parent, ino, path);
+		r = row.parent == 0 ? -ENOENT : find_place(diff, side, row.parent, depth + 1, &place);
+	if (r < 0)
+		return r;
+	name = diff_names_find(&place->names, ino);
+	r = !name ? -ENOENT : place->path.len ? buf_append(path, buf_bytes(&place->path)) : 0;
+	return r < 0 ? r : append_part(path, diff_name_text(&place->names, name));
+}
+
+/* *out stays right until the next call. */
+static int find_place(struct diff *diff, enum side side, uint64_t dir, unsigned depth,
+		      struct place **out)
+{
+	AUTO(buf) path = BUF_INIT;
+	struct place *place;
+	int r;
+
+	for (unsigned i = 0; i < PLACES; i++) {
+		*out = &diff->places[i];
+		if ((*out)->dir == dir && (*out)->side == side)
+			return (*out)->error;
+	}
+	r = path_in(diff, side, dir, depth, &path); /* may use places itself */
+	if (r < 0 && r != -ENOENT)
+		return r;
+	*out = place = &diff->places[diff->place_next++ % PLACES];
+	place->dir = dir;
+	place->side = side;
+	place->error = r;
+	buf_swap(&place->path, &path);
+	diff_names_release(&place->names);
+	if (r == 0)
+		r = place->error = list_names(diff, side, dir, &place->names);
+	diff_names_sort_by_ino(&place->names);
+	return r;
 }
 
 /*
@@ -300,27 +324,13 @@ static int tell_modified(struct diff *diff, uint64_t ino, bool has_moved)
 
 /* ---- walking ---- */
 
-static int compare_names(const void *a, const void *b)
-{
-	const struct dirent_row *x = a, *y = b;
-	int order = memcmp(x->name, y->name, MIN(x->name_len, y->name_len));
-
-	return order != 0 ? order : (int)x->name_len - (int)y->name_len;
-}
-
-static void sort_names(struct dirent_list *list)
-{
-	if (list->count > 1)
-		qsort(list->rows, list->count, sizeof(*list->rows), compare_names);
-}
-
 static int walk_both(struct diff *diff, uint64_t dir, bool has_moved, unsigned depth);
 
 /* Everything below a directory that is on one side only. */
 static int walk_one(struct diff *diff, enum side side, uint64_t dir, unsigned depth);
 
 /* An entry that is on one side alone. */
-static int one_entry(struct diff *diff, enum side side, const struct dirent_row *row,
+static int one_entry(struct diff *diff, enum side side, const struct diff_name *row,
 		     unsigned depth)
 {
 	AUTO(buf) from = BUF_INIT;
@@ -341,26 +351,24 @@ static int one_entry(struct diff *diff, enum side side, const struct dirent_row 
 	return r != 0 || !is_dir ? r : walk_one(diff, side, row->ino, depth);
 }
 
-static int push_name(struct diff *diff, const struct dirent_row *row, size_t *before)
+/* The path of what is looked at, until *before is its length again. */
+static int push_name(struct diff *diff, const struct diff_names *names,
+		     const struct diff_name *row, size_t *before)
 {
-	int r = 0;
-
 	*before = diff->path.len;
-	if (diff->path.len > 0)
-		r = buf_append(&diff->path, bytes_of_str("/"));
-	return r < 0 ? r : buf_append(&diff->path, bytes_of(row->name, row->name_len));
+	return append_part(&diff->path, diff_name_text(names, row));
 }
 
 static int walk_one(struct diff *diff, enum side side, uint64_t dir, unsigned depth)
 {
-	AUTO(dirent_list) names = ROW_LIST_INIT;
+	AUTO(diff_names) names = DIFF_NAMES_INIT;
 	int r = depth < DEPTH_MAX ? list_names(diff, side, dir, &names) : -ELOOP;
 
-	sort_names(&names);
+	diff_names_sort_by_text(&names);
 	for (size_t i = 0; r == 0 && i < names.count; i++) {
 		size_t before;
 
-		r = push_name(diff, &names.rows[i], &before);
+		r = push_name(diff, &names, &names.rows[i], &before);
 		if (r == 0)
 			r = one_entry(diff, side, &names.rows[i], depth + 1);
 		diff->path.len = before;
@@ -369,8 +377,8 @@ static int walk_one(struct diff *diff, enum side side, uint64_t dir, unsigned de
 }
 
 /* Another file under the same name, as programs do that write a new one and rename it over. */
-static int is_replaced(struct diff *diff, const struct dirent_row *old,
-		       const struct dirent_row *new, bool *out)
+static int is_replaced(struct diff *diff, const struct diff_name *old,
+		       const struct diff_name *new, bool *out)
 {
 	AUTO(buf) from = BUF_INIT;
 	bool has_moved = false;
@@ -389,8 +397,8 @@ static int is_replaced(struct diff *diff, const struct dirent_row *old,
 }
 
 /* The same name on both sides. */
-static int both_entries(struct diff *diff, const struct dirent_row *old,
-			const struct dirent_row *new, unsigned depth)
+static int both_entries(struct diff *diff, const struct diff_name *old,
+			const struct diff_name *new, unsigned depth)
 {
 	bool has_replaced;
 	int r;
@@ -409,18 +417,18 @@ static int both_entries(struct diff *diff, const struct dirent_row *old,
 	return r != 0 ? r : one_entry(diff, NEW, new, depth);
 }
 
-static int merge_names(struct diff *diff, const struct dirent_list *old,
-		       const struct dirent_list *new, unsigned depth)
+static int merge_names(struct diff *diff, const struct diff_names *old,
+		       const struct diff_names *new, unsigned depth)
 {
 	size_t i = 0, k = 0, before;
 	int r = 0;
 
 	while (r == 0 && (i < old->count || k < new->count)) {
-		const struct dirent_row *o = i < old->count ? &old->rows[i] : NULL;
-		const struct dirent_row *n = k < new->count ? &new->rows[k] : NULL;
-		int order = !o ? 1 : !n ? -1 : compare_names(o, n);
+		const struct diff_name *o = i < old->count ? &old->rows[i] : NULL;
+		const struct diff_name *n = k < new->count ? &new->rows[k] : NULL;
+		int order = !o ? 1 : !n ? -1 : diff_names_compare(old, o, new, n);
 
-		r = push_name(diff, order <= 0 ? o : n, &before);
+		r = push_name(diff, order <= 0 ? old : new, order <= 0 ? o : n, &before);
 		if (r == 0)
 			r = order == 0	? both_entries(diff, o, n, depth + 1)
 			    : order < 0 ? one_entry(diff, OLD, o, depth + 1)
@@ -435,8 +443,8 @@ static int merge_names(struct diff *diff, const struct dirent_list *old,
 /* A directory that is on both sides. */
 static int walk_both(struct diff *diff, uint64_t dir, bool has_moved, unsigned depth)
 {
-	AUTO(dirent_list) old = ROW_LIST_INIT;
-	AUTO(dirent_list) new = ROW_LIST_INIT;
+	AUTO(diff_names) old = DIFF_NAMES_INIT;
+	AUTO(diff_names) new = DIFF_NAMES_INIT;
 	int r = depth < DEPTH_MAX ? 0 : -ELOOP;
 
 	if (r == 0 && diff->path.len > 0)
@@ -448,8 +456,8 @@ static int walk_both(struct diff *diff, uint64_t dir, bool has_moved, unsigned d
 		r = list_names(diff, NEW, dir, &new);
 	if (r < 0)
 		return r;
-	sort_names(&old);
-	sort_names(&new);
+	diff_names_sort_by_text(&old);
+	diff_names_sort_by_text(&new);
 	return merge_names(diff, &old, &new, depth);
 }
 
@@ -487,6 +495,10 @@ int snapshot_diff(struct store *store, struct index_reader *reader,
 	set_release(&diff.changed);
 	set_release(&diff.marked);
 	buf_release(&diff.path);
+	for (unsigned i = 0; i < PLACES; i++) {
+		buf_release(&diff.places[i].path);
+		diff_names_release(&diff.places[i].names);
+	}
 	return r;
 }
 

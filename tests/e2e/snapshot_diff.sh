@@ -90,7 +90,14 @@ echo x >"$MNT/few/x"
 before=$(names_read)
 diff_is three <<<'+  few/x'
 [ "$(($(names_read) - before))" -lt 100 ]
-rm -r "$MNT/many" "$MNT/few"
+# what moved costs a look at the directories, not one for each file
+mkdir "$MNT/other"
+mv "$MNT/many/below"/* "$MNT/other/"
+before=$(names_read)
+shardctl -m "$MNT" snapshot diff three >"$TMPDIR/got"
+[ "$(grep -c '^R  many/below/.* -> other/' "$TMPDIR/got")" -eq 1500 ]
+[ "$(($(names_read) - before))" -lt 10000 ]
+rm -r "$MNT/many" "$MNT/few" "$MNT/other"
 
 # ---- against a walk ----
 mkdir "$MNT/random"
