@@ -346,6 +346,22 @@ static int fail_not_found(struct failure *failure)
 	return dir_fail(failure, -ENOENT, "no such object");
 }
 
+static int fail_not_a_file(struct failure *failure)
+{
+	return dir_fail(failure, -EIO, "the object is not a regular file");
+}
+
+/* Opening a socket fails as opening a file on a disk that was pulled out does.  Keeps errno. */
+static bool is_something_else(int root, const char *path)
+{
+	int err = errno;
+	struct stat st;
+	bool is_else = fstatat(root, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(st.st_mode);
+
+	errno = err;
+	return is_else;
+}
+
 static int open_object(const struct dir_backend *dir, int root, const char *key,
 		       struct failure *failure, int *out, struct stat *st)
 {
@@ -356,12 +372,14 @@ static int open_object(const struct dir_backend *dir, int root, const char *key,
 	fd = openat(root, place.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return fail_not_found(failure);
+	if (fd < 0 && is_something_else(root, place.path))
+		return fail_not_a_file(failure);
 	if (fd < 0 || fstat(fd, st) < 0)
 		return dir_fail_errno(failure, dir, "opening an object");
 	if (S_ISDIR(st->st_mode))
 		return fail_not_found(failure);
 	if (!S_ISREG(st->st_mode))
-		return dir_fail(failure, -EIO, "the object is not a regular file");
+		return fail_not_a_file(failure);
 	*out = fd;
 	fd = -1;
 	return 0;

@@ -15,7 +15,10 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -377,4 +380,30 @@ Test(backend_dir_fault, foreign_files_are_not_listed)
 	req = (struct backend_req){.out = &out, .len = 1};
 	cr_assert_eq(run(backend, &req, BACKEND_GET, "fifo"), -EIO);
 	cr_assert_eq(run(backend, &req, BACKEND_GET, "link"), -EIO);
+}
+
+/* A single bad entry is no reason to take the whole provider for absent. */
+Test(backend_dir_fault, what_is_no_file_is_an_error_of_its_own)
+{
+	AUTO_BACKEND backend = test_dir_open(base, NULL);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	AUTO(buf) out = BUF_INIT;
+
+	init(backend);
+	cr_assert_lt(snprintf(address.sun_path, sizeof(address.sun_path), "%s", below("socket")),
+		     (int)sizeof(address.sun_path));
+	cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	cr_assert_eq(symlink("loop", below("loop")), 0);
+	cr_assert_eq(mknod(below("device"), S_IFCHR | 0600, makedev(240, 77)), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		static const char *const names[] = {"socket", "loop", "device"};
+		struct backend_req req = {.out = &out, .len = 1};
+
+		cr_assert_eq(run(backend, &req, BACKEND_GET, names[i]), -EIO, "%s", names[i]);
+		cr_assert_not(req.is_absent, "%s", names[i]);
+		cr_assert_eq(put(backend, names[i], 1), 0, "%s", names[i]);
+		cr_assert_eq(head(backend, names[i]), 0, "%s", names[i]);
+	}
+	close(fd);
 }
