@@ -35,6 +35,7 @@ static struct hook_rule hook_rules[HOOK_RULES_MAX]; /* hook_mutex */
 static unsigned hook_rule_count;                    /* hook_mutex */
 static struct timespec hook_mtime;                  /* hook_mutex */
 static off_t hook_size = -1;                        /* hook_mutex */
+static ino_t hook_ino;                              /* hook_mutex */
 
 static int hook_errno(const char *name)
 {
@@ -91,17 +92,22 @@ static void hook_refresh(const char *path)
 		return;
 	}
 	if (st.st_size == hook_size && st.st_mtim.tv_sec == hook_mtime.tv_sec &&
-	    st.st_mtim.tv_nsec == hook_mtime.tv_nsec)
+	    st.st_mtim.tv_nsec == hook_mtime.tv_nsec && st.st_ino == hook_ino)
 		return;
 	file = fopen(path, "re");
 	if (!file)
 		return;
+	if (fstat(fileno(file), &st) < 0) { /* it may be another one by now */
+		fclose(file);
+		return;
+	}
 	hook_rule_count = 0;
 	while (fgets(line, sizeof(line), file))
 		hook_parse_line(line);
 	fclose(file);
 	hook_size = st.st_size;
 	hook_mtime = st.st_mtim;
+	hook_ino = st.st_ino;
 }
 
 static const char *hook_path; /* hook_once */
