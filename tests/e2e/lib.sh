@@ -10,6 +10,7 @@
 #	fs_kill			SIGKILL to the daemon, and the dead mount is cleared
 #	fs_check		fsck.shardfs --deep says that it is sound
 #	fs_pid [DIR]		the process id of the daemon of a mount ($MNT)
+#	providers_answer [DIR]	all providers have, since the mount; before they count as away
 #	hooks RULE...		from now on these rules of util/hook.h; none without
 #				(but for what broken.sh wants broken, $SHARDFS_BREAK)
 #	eventually N COMMAND...	repeats it until it succeeds, N seconds at most
@@ -150,14 +151,19 @@ fs_pid() {
 	done
 	return 1
 }
+# Of a killed process the first thread may be gone while another still writes to a slow disk.
 pid_is_gone() {
-	! grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status" 2>/dev/null
+	! grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/task"/*/status 2>/dev/null
 }
 fs_umount() {
 	local pid dir=${1:-$MNT}
 	pid=$(fs_pid "$dir")
-	umount "$dir"
-	eventually 60 pid_is_gone "$pid"
+	# Who has just ended may have had something open there a moment ago.
+	eventually 60 umount "$dir"
+	eventually 120 pid_is_gone "$pid"
+}
+providers_answer() {
+	shardctl --mount "${1:-$MNT}" --json status | jq -e '.providers | all(.present)'
 }
 fs_kill() {
 	local pid
@@ -167,7 +173,10 @@ fs_kill() {
 }
 # After the death of the daemon, or of one that may not have mounted at all.
 fs_clear() { # [PID]
-	[ -z "${1:-}" ] || eventually 60 pid_is_gone "$1"
+	local pid
+	if pid=${1:-$(fs_pid)}; then
+		eventually 60 pid_is_gone "$pid"
+	fi
 	while awk '{ print $5 }' /proc/self/mountinfo | has -xF -- "$MNT"; do
 		umount -l "$MNT"
 	done
@@ -204,7 +213,7 @@ power_on() {
 }
 power_off() {
 	power quit >/dev/null
-	eventually 20 power_is_off
+	eventually 60 power_is_off
 }
 power_is_off() {
 	! mountpoint -q "$FS"
