@@ -71,6 +71,16 @@ has_new_snapshot() {
 eventually 60 has_new_snapshot
 eventually 60 all_are same
 fs_umount
+newest() { # KIND of object: the last record in one of them
+	find "$FS/providers/primary/index" -name "$1-*" ! -name '*-p*' |
+		sed 's/.*-\([0-9a-f]*\)-[0-9a-f]*$/\1/' | sort | tail -n 1
+}
+until [[ $(newest log) > $(newest snap) ]]; do # the snapshot had all of it
+	fs_mount
+	act 2
+	eventually 60 all_are same
+	fs_umount
+done
 rm "$FS"/providers/primary/index/log-*
 hooks 'hold oplog-put-before'
 fs_mount

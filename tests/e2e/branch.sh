@@ -68,7 +68,9 @@ cmp "$TMPDIR/mine/dir/sub/mine" "$TMPDIR/changes/dir/sub/mine"
 # It is still there, and the winner has noticed nothing.
 rm -rf "$TMPDIR/branch"
 hooks 'kill restore-name-after 2'
-shardfs-recover --branch --to "$TMPDIR/branch" "$CONF" >/dev/null || [ $? -eq 137 ]
+rc=0
+shardfs-recover --branch --to "$TMPDIR/branch" "$CONF" >/dev/null || rc=$?
+[ "$rc" -eq 137 ] || die "exit $rc instead of a kill"
 hooks
 shardfs-recover --branch --to "$TMPDIR/branch" "$CONF"
 diff -r "$TMPDIR/mine" "$TMPDIR/branch"

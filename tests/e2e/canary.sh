@@ -78,8 +78,8 @@ find_canaries() {
 }
 find_open_doors() {
 	local open
-	open=$(find "$FS" -xdev -type f ! -perm 0600 ! -name shardfs.yaml
-		find "$FS" -xdev -type d ! -perm 0700)
+	open=$(find "$FS" -xdev -ignore_readdir_race \( -type f ! -perm 0600 ! -name shardfs.yaml \) -o \
+		\( -type d ! -perm 0700 \))
 	[ -z "$open" ] || die "others may look into: $open"
 }
 no_cores() {
@@ -97,8 +97,8 @@ LC_ALL=C grep -qaP "$wide" <(printf %s "$(cat "$MNT/small")" | iconv -t UTF-16LE
 no_cores
 shardctl sync "$MNT"
 find_canaries
-shardctl wait --timeout 60s "$MNT"
-shardctl status --mount "$MNT" >/dev/null || true
+shardctl wait "$MNT"
+shardctl status --mount "$MNT" >/dev/null
 find_canaries
 find_open_doors
 canary; plant "$MNT/late"; forms_of "$word" >>"$TMPDIR/words"
@@ -119,7 +119,7 @@ cat "$MNT/content" >/dev/null
 plant "$MNT/more"
 fs_kill
 fs_mount
-shardctl wait --timeout 60s "$MNT"
+shardctl wait "$MNT"
 find_canaries
 find_open_doors
 fs_umount

@@ -38,11 +38,15 @@ describe() { # DIR
 		getfattr -R -h -d -m '^user\.' . | LC_ALL=C sort &&
 		find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
 }
-# Nothing local is left to read from: all comes from providers.
-remount() {
+spool_is_empty() {
+	[ -z "$(find "$FS/spool" -type f)" ]
+}
+# Nothing local is left to read from: all comes from providers, as the command leaves them.
+remount() { # [COMMAND...]: while nobody writes to them
+	eventually 60 spool_is_empty
 	fs_umount
-	[ -z "$(find "$FS/spool" -type f)" ] || die 'the spool is not empty'
 	rm -rf "$FS/cache"
+	"$@"
 	fs_mount
 }
 reads_right() {
@@ -150,6 +154,7 @@ cp -a "$TMPDIR/source/." "$MNT/tree/"
 sync "$MNT/tree/big"
 describe "$TMPDIR/source" >"$TMPDIR/expected"
 shardctl wait "$MNT" >/dev/null
+shardctl cleanup run >/dev/null # nothing is left to be moved by itself, later
 save
 [ "$(shards_of primary | wc -l)" -ge 11 ] || die 'too few shards'
 remount
@@ -165,8 +170,7 @@ remount # what was read back is remembered
 [ "$(oldest)" = "$verified" ]
 
 for provider in $PROVIDERS; do
-	damage_each "$provider"
-	remount
+	remount damage_each "$provider"
 	reads_right "$provider damaged"
 	scrub 4 --deep
 	[ "$(told lost)" -eq 0 ] && [ "$(told unrepaired)" -eq 0 ] && [ "$(told foreign)" -eq 2 ] ||
@@ -176,8 +180,7 @@ for provider in $PROVIDERS; do
 	rm -r "$FS/providers/$provider"/{photos,README.txt}
 
 	# emptied, the marker left
-	empty_provider "$provider"
-	remount
+	remount empty_provider "$provider"
 	reads_right "$provider emptied" # and readers tell repair, which may be done at once
 	rc=0
 	shardctl scrub >/dev/null || rc=$?
@@ -190,20 +193,29 @@ for provider in $PROVIDERS; do
 done
 
 # The marker gone too: the provider is away until it is there again.
-cp -a "$FS/providers/primary" "$TMPDIR/primary"
-find "$FS/providers/primary" -mindepth 1 -delete
-remount
+take_away() {
+	cp -a "$FS/providers/primary" "$TMPDIR/primary"
+	find "$FS/providers/primary" -mindepth 1 -delete
+}
+remount take_away
 reads_right 'without marker'
 scrub 3
 grep -q 'not listed: primary' "$TMPDIR/scrub.err"
 find "$TMPDIR/primary" -maxdepth 1 -name '.*' -type f -exec cp -a {} "$FS/providers/primary/" \;
-eventually 40 primary_is_ok
+eventually 120 primary_is_ok
 scrub 4
 is_healed 'marker is back'
 
-# Index objects of long ago, superblock and all.
-eventually 60 rm -rf "$FS/providers/secondary/index"
-cp -a "$TMPDIR/old-index" "$FS/providers/secondary/index"
+# Index objects of long ago, superblock and all; at once, for the daemon writes there.
+cp -a "$TMPDIR/old-index" "$FS/providers/secondary/.old-index"
+python3 - "$FS/providers/secondary" <<'END'
+import ctypes, os, sys
+os.chdir(sys.argv[1])
+RENAME_EXCHANGE = 2
+if ctypes.CDLL(None, use_errno=True).renameat2(-100, b".old-index", -100, b"index", RENAME_EXCHANGE) < 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+END
+eventually 60 rm -rf "$FS/providers/secondary/.old-index"
 scrub 4
 [ "$(told index_bad)" -gt 0 ] && [ "$(told unrepaired)" -eq 0 ] || die "$(cat "$TMPDIR/scrub.json")"
 is_healed 'rolled back'
@@ -219,18 +231,20 @@ is_healed 'unreadable'
 [[ $(getfattr --only-values -n user.shardfs.integrity "$MNT/tree") == verified\ * ]]
 
 # Two at once: what is left of each shard is the third.
-damage_each tertiary
-empty_provider primary
-remount
+two_at_once() {
+	damage_each tertiary
+	empty_provider primary
+}
+remount two_at_once
 reads_right 'one left'
 scrub 4 --deep
 is_healed 'one left'
 rm -r "$FS/providers/tertiary"/{photos,README.txt}
 
 # All copies of one shard: an error, and only where it is used.
+for name in $PROVIDERS; do shards_of "$name"; done >"$TMPDIR/before"
 head -c 300000 /dev/urandom >"$MNT/alone"
 sum=$(sha256sum <"$MNT/alone")
-for name in $PROVIDERS; do shards_of "$name"; done >"$TMPDIR/before"
 shardctl wait "$MNT" >/dev/null
 for name in $PROVIDERS; do shards_of "$name"; done >"$TMPDIR/after"
 mapfile -t objects < <(comm -13 <(sort "$TMPDIR/before") <(sort "$TMPDIR/after"))
@@ -248,7 +262,8 @@ cmp "$TMPDIR/read" <(head -c "$(stat -c %s "$TMPDIR/read")" /dev/zero) 2>/dev/nu
 	[ -s "$TMPDIR/read" ] && die 'zeros were read'
 reads_right 'others'
 scrub 1 --deep
-[ "$(told lost)" -eq 1 ] && [ "$(told lost_files)" -eq 1 ]
+[ "$(told lost)" -eq 1 ]
+[ "$(told lost_files)" -eq 1 ]
 [ "$(told lost_paths)" = "['/alone']" ]
 [ "$(shardctl --json stat "$MNT/alone" | python3 -c 'import json, sys; print(json.load(sys.stdin)["status"])')" = lost ]
 [ "$(getfattr --only-values -n user.shardfs.status "$MNT/tree")" = protected ]

@@ -46,6 +46,7 @@ all_confirmed() {
 fs_make
 sed "s|^passphrase_file: .*|passphrase_file: $TMPDIR/third|" "$CONF" >"$TMPDIR/wrong.yaml"
 fs_mount
+eventually 60 providers_answer
 echo hello >"$MNT/file"
 secret "$TMPDIR/second"
 secret "$TMPDIR/third"
@@ -72,6 +73,7 @@ opens "$FS/passphrase"
 
 # Changed: the new ones open it, the old ones do not.
 fs_mount
+eventually 60 providers_answer # who has not yet counts as away
 shardctl key change "$slot" --passphrase-command "cat $TMPDIR/third" >/dev/null
 fails_with 2 shardctl key change 77 --passphrase-file "$TMPDIR/third"
 says 'no such slot'
@@ -81,6 +83,7 @@ opens "$TMPDIR/third"
 
 # A recovery key is shown once, and may be typed in any form.
 fs_mount
+eventually 60 providers_answer
 shardctl key recovery >"$TMPDIR/paper"
 grep -q 'SRK1-' "$TMPDIR/paper"
 (umask 077 && sed -n '/SRK1/,$p' "$TMPDIR/paper" | tr 'A-Z' 'a-z' >"$TMPDIR/typed")
@@ -119,21 +122,23 @@ rm -rf "$TMPDIR/new-home"
 
 # Removed while a provider is away: pending, and named, until it is back.
 fs_mount
+eventually 60 providers_answer
 mv "$FS/providers/tertiary" "$FS/providers/gone"
 fails_with 6 shardctl key remove "$slot"
 says tertiary
 shardctl --json key status | jq -e '.providers.tertiary.superblock != "confirmed" and
 	.providers.primary.superblock == "confirmed" and .pending == 1' >/dev/null
 mv "$FS/providers/gone" "$FS/providers/tertiary"
-eventually 60 all_confirmed
+eventually 120 all_confirmed
 superblocks_agree
-grep -q 'superblock-rewritten provider=tertiary' "$log"
+eventually 60 grep -q 'superblock-rewritten provider=tertiary' "$log"
 fs_umount
 must_fail opens "$TMPDIR/third"
 opens "$FS/passphrase"
 
 # The last one stays.
 fs_mount
+eventually 60 providers_answer
 for no in $(shardctl --json key list | jq -r '.slots | keys[] | select(. != "0")'); do
 	shardctl key remove "$no" >/dev/null
 done
@@ -145,9 +150,9 @@ shardctl key change 0 --passphrase-file "$FS/passphrase" >/dev/null
 fs_umount
 cp "$TMPDIR/older" "$FS/providers/primary/index/superblock"
 fs_mount
-eventually 30 all_confirmed
+eventually 60 all_confirmed
 superblocks_agree
-grep -q 'superblock-older provider=primary' "$log"
+eventually 60 grep -q 'superblock-older provider=primary' "$log"
 
 # What the daemon is made of: no core, memory locked, no secret where one could look.
 pid=$(fs_pid)
@@ -193,7 +198,7 @@ SHARDFS_SELF_TEST_SPOILT=aes-256-gcm fails_with 1 shardfs "$CONF" "$MNT"
 sed "1a key_slots: detached\nslots_file: $TMPDIR/slots" "$CONF" >"$TMPDIR/detached.yaml"
 plain=$CONF CONF=$TMPDIR/detached.yaml
 fs_mount
-eventually 30 all_confirmed
+eventually 60 all_confirmed
 superblocks_agree
 [ -s "$TMPDIR/slots" ]
 shardctl key add --passphrase-file "$TMPDIR/second" >/dev/null
@@ -204,7 +209,7 @@ fails_with 7 shardfs "$CONF" "$MNT"
 says 'kept elsewhere'
 sed "1a slots_file: $TMPDIR/exported" "$CONF" >"$TMPDIR/attached.yaml"
 CONF=$TMPDIR/attached.yaml fs_mount
-eventually 30 all_confirmed
+eventually 60 all_confirmed
 fs_umount
 opens "$TMPDIR/second"
 
@@ -215,7 +220,7 @@ for place in key-home-before key-home-after superblock-heal-before superblock-he
 	pid=$(fs_pid)
 	hooks "kill $place"
 	shardctl key change 0 --passphrase-file "$TMPDIR/new" >/dev/null 2>&1 || true
-	eventually 30 hook_killed "$place"
+	eventually 60 hook_killed "$place"
 	fs_clear "$pid"
 	hooks
 	if opens "$FS/passphrase"; then
@@ -225,7 +230,7 @@ for place in key-home-before key-home-after superblock-heal-before superblock-he
 		cp "$TMPDIR/new" "$FS/passphrase"
 	fi
 	fs_mount
-	eventually 30 all_confirmed
+	eventually 60 all_confirmed
 	superblocks_agree
 	grep -qx hello "$MNT/file"
 	fs_umount

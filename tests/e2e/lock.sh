@@ -44,8 +44,8 @@ echo text >"$MNT/file"
 must_fail lock "$MNT/file" tomorrow 2>/dev/null
 must_fail lock "$MNT/file" 2001-01-01 2>/dev/null
 must_fail lock "$MNT/file" 2101-02-29 2>/dev/null
-grep -q 'xattr-refused.*no date' "$FS/shardfs.log"
-grep -q 'xattr-refused.*not in the future' "$FS/shardfs.log"
+eventually 60 grep -q 'xattr-refused.*no date' "$FS/shardfs.log"
+eventually 60 grep -q 'xattr-refused.*not in the future' "$FS/shardfs.log"
 must_fail lock_of "$MNT/file"
 must_fail setfattr -x user.shardfs.lock-until "$MNT/file" 2>/dev/null
 lock "$MNT/file" 2100-06-01

@@ -36,7 +36,7 @@ refuses 'mounted there already' shardfs "$CONF" "$MNT"
 mkdir "$TMPDIR/mnt2"
 start=$SECONDS
 refuses "$FS" shardfs "$CONF" "$TMPDIR/mnt2" # not after a minute of waiting
-[ $((SECONDS - start)) -lt 20 ]
+[ $((SECONDS - start)) -lt 50 ]
 pid=$(fs_pid)
 grep -q '^Max core file size *0 *0' "/proc/$pid/limits"
 [ "$(stat -c %u "/proc/$pid/environ")" = 0 ]
@@ -78,7 +78,7 @@ eventually 60 pid_is_gone "$pid"
 # In the foreground, and through mount(8)'s helper.
 shardfs "$CONF" "$MNT" -f >>"$LOG" 2>&1 &
 pid=$!
-eventually 30 is_mounted
+eventually 60 is_mounted
 [ "$(cat "$MNT/late")" = late ]
 kill -INT "$pid"
 wait "$pid"
@@ -89,4 +89,5 @@ pid=$(fs_pid)
 umount "$MNT"
 # The next mount waits for the one that is ending.
 fs_mount
+eventually 60 pid_is_gone "$pid"
 fs_umount

@@ -25,11 +25,15 @@ same_newest() {
 roots() { # PROVIDER
 	objects "$1" | grep -c 'snap-.*-[0-9a-f]\{32\}$'
 }
+copy_provider() { # whole, though its daemon may write to it
+	rm -rf "$TMPDIR/only/$1"
+	cp -a "$FS/providers/$1" "$TMPDIR/only/$1"
+}
 recovered_is() { # PROVIDER DIR: alone it gives back that tree
 	local home=$TMPDIR/recovered mnt=$TMPDIR/mnt2
 	rm -rf "$home" "$TMPDIR/only"
 	mkdir -p "$TMPDIR/only" "$mnt"
-	cp -a "$FS/providers/$1" "$TMPDIR/only/$1"
+	eventually 60 copy_provider "$1"
 	printf 'home: %s\npassphrase_file: %s\nproviders:\n  - name: %s\n    type: dir\n    path: %s\n' \
 		"$home" "$FS/passphrase" "$1" "$TMPDIR/only/$1" >"$TMPDIR/recover.yaml"
 	shardfs-recover "$TMPDIR/recover.yaml"
@@ -60,11 +64,12 @@ for _ in 1 2 3 4 5 6; do
 	write_some 150
 	shardctl wait "$MNT" >/dev/null
 done
-eventually 20 grep -q 'oplog-snapshot' "$FS/shardfs.log"
-eventually 20 grep -q 'oplog-pruned' "$FS/shardfs.log"
-eventually 20 same_objects
-[ "$(roots primary)" -le 2 ] || die "snapshots are not pruned: $(objects primary)"
-recovered_is secondary "$TMPDIR/source"
+eventually 60 grep -q 'oplog-snapshot' "$FS/shardfs.log"
+eventually 60 grep -q 'oplog-pruned' "$FS/shardfs.log"
+is_pruned() {
+	same_objects && [ "$(roots primary)" -le 2 ]
+}
+eventually 60 is_pruned
 
 # An idle file system sends nothing, once what was deleted is reclaimed.
 is_idle() {
@@ -72,18 +77,26 @@ is_idle() {
 	sleep 2
 	objects primary | cmp -s - "$TMPDIR/before"
 }
-eventually 60 is_idle
+eventually 180 is_idle
+recovered_is secondary "$TMPDIR/source"
 
 # A provider is away while several snapshots are made; it comes back and gets what there is.
 mv "$FS/providers/tertiary" "$FS/providers/tertiary.away"
+snapshots() {
+	objects primary | grep snap
+}
+has_another_snapshot() {
+	[ "$(snapshots)" != "$before" ]
+}
+before=$(snapshots)
 for _ in 1 2 3; do
 	write_some 150
 	shardctl sync "$MNT"
 done
-sleep 1
+eventually 60 has_another_snapshot
 mv "$FS/providers/tertiary.away" "$FS/providers/tertiary"
 shardctl wait "$MNT" >/dev/null
-eventually 60 same_newest
+eventually 120 same_newest
 recovered_is tertiary "$TMPDIR/source"
 
 # Killed at each of its steps, again and again.
@@ -91,22 +104,20 @@ place=0 killed=0
 for hook in oplog-segment-before oplog-segment-after oplog-put-before oplog-snapshot-before \
 	oplog-snapshot-after index-apply-after oplog-segment-after oplog-put-before; do
 	place=$((place + 1))
+	pid=$(fs_pid)
 	case $hook in
 	oplog-snapshot-*) hooks "kill $hook" ;;
 	*) hooks "kill $hook $((1 + place % 2))" ;;
 	esac
-	for _ in 1 2 3 4 5 6 7 8; do # a snapshot is made once enough was written
+	for _ in $(seq 30); do # a snapshot is made once enough was written
 		write_some 100 >/dev/null 2>&1 || true
 		timeout 20 shardctl wait "$MNT" >/dev/null 2>&1 || true
 		! hook_killed "$hook" || break
 	done
 	! hook_killed "$hook" || killed=$((killed + 1))
 	hooks
-	if pid=$(fs_pid); then
-		kill -9 "$pid"
-		eventually 60 pid_is_gone "$pid"
-	fi
-	umount -l "$MNT"
+	kill -9 "$pid" 2>/dev/null || true # it is dead, unless there are no hooks
+	fs_clear "$pid"
 	fs_mount
 	rsync -a --checksum --delete "$TMPDIR/source/" "$MNT/tree/"
 	shardctl wait "$MNT" >/dev/null
@@ -124,6 +135,7 @@ recovered_is secondary "$TMPDIR/source"
 rm -rf "$FS/oplog"
 fs_mount
 write_some 20
+shardctl wait "$MNT" >/dev/null
 fs_umount
 recovered_is tertiary "$TMPDIR/source"
 
@@ -136,8 +148,8 @@ fs_umount
 rm -rf "$FS/providers/primary/index"
 cp -a "$TMPDIR/index.old" "$FS/providers/primary/index"
 fs_mount
-eventually 20 grep -q 'provider-rolled-back provider=primary' "$FS/shardfs.log"
+eventually 60 grep -q 'provider-rolled-back provider=primary' "$FS/shardfs.log"
 must_fail grep -q 'provider-rolled-back provider=secondary' "$FS/shardfs.log"
-eventually 20 same_newest
+eventually 60 same_newest
 fs_umount
 recovered_is primary "$TMPDIR/source"

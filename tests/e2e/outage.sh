@@ -91,9 +91,9 @@ outage() { # PROVIDER HOW MEGABYTES
 	eventually 60 status_is degraded "$target-while-away/names"
 	diff -r "$source" "$target"
 	come_back "$1" "$2"
-	eventually 60 status_is protected "$target-while-away/last"
-	eventually 60 status_is protected "$target-while-away/names"
-	eventually 60 status_is protected "$MNT"
+	eventually 180 status_is protected "$target-while-away/last"
+	eventually 180 status_is protected "$target-while-away/names"
+	eventually 180 status_is protected "$MNT"
 	check_copies
 	diff -r "$source" "$target"
 }
@@ -107,7 +107,7 @@ kill_while_away() {
 	diff -r "$TMPDIR/source-kill" "$MNT/killed"
 	eventually 60 status_is degraded "$MNT/killed"
 	come_back tertiary rename
-	eventually 60 status_is protected "$MNT"
+	eventually 180 status_is protected "$MNT"
 	check_copies
 }
 

@@ -35,7 +35,7 @@ make_tree "$TMPDIR/source"
 mkdir "$MNT/top"
 cp -a "$TMPDIR/source" "$MNT/top/tree"
 shardctl sync "$MNT"
-eventually 60 attr_is status protected "$MNT"
+eventually 120 attr_is status protected "$MNT"
 attr_is copies 1/1 "$MNT/top/tree/a/b/file-1"
 
 # Stronger: protected means three copies, also for what lies deep below.
@@ -43,7 +43,7 @@ before=$(($(shards_of primary) + $(shards_of secondary) + $(shards_of tertiary))
 [ "$before" -gt 0 ]
 set_policy copies=3 "$MNT/top/tree"
 until attr_is status protected "$MNT/top/tree"; do
-	! attr_is status lost "$MNT/top/tree"
+	must_fail attr_is status lost "$MNT/top/tree"
 	sleep 0.05
 done
 attr_is copies 3/3 "$MNT/top/tree"
@@ -59,7 +59,7 @@ rm "$MNT/top/tree/a/b/new"
 
 # Removed: back to the one above.
 setfattr -x user.shardfs.policy "$MNT/top/tree"
-eventually 60 has_policy copies=1 "$MNT/top/tree/a/b/file-1"
+eventually 120 has_policy copies=1 "$MNT/top/tree/a/b/file-1"
 must_fail has_policy copies=3 "$MNT/top/tree/a"
 
 # From one tree into another.
@@ -69,8 +69,8 @@ set_policy copies=2 "$MNT/strong"
 make_tree "$TMPDIR/second"
 cp -a "$TMPDIR/second" "$MNT/weak/tree"
 mv "$MNT/weak/tree" "$MNT/strong/tree"
-eventually 60 has_policy copies=2 "$MNT/strong/tree/a/b/file-3"
-eventually 60 attr_is status protected "$MNT/strong"
+eventually 120 has_policy copies=2 "$MNT/strong/tree/a/b/file-3"
+eventually 120 attr_is status protected "$MNT/strong"
 attr_is copies 2/2 "$MNT/strong/tree/a/b/file-3"
 diff -r "$TMPDIR/second" "$MNT/strong/tree"
 
@@ -82,7 +82,7 @@ set_policy copies=1 "$MNT/more/less"
 head -c 100000 /dev/urandom >"$MNT/more/less/file"
 shardctl wait "$MNT/more/less" >/dev/null
 attr_is copies 1/1 "$MNT/more/less/file"
-timeout 60 shardctl wait "$MNT/more" >/dev/null
+timeout 300 shardctl wait "$MNT/more" >/dev/null
 attr_is status protected "$MNT/more"
 
 # Killed at each step: the next mount goes on.
@@ -93,7 +93,7 @@ for place in converge-rows-before converge-rows-after converge-data-before conve
 	mkdir "$dir"
 	cp -a "$TMPDIR/$place" "$dir/tree"
 	shardctl sync "$MNT"
-	eventually 60 attr_is status protected "$dir"
+	eventually 120 attr_is status protected "$dir"
 	pid=$(fs_pid)
 	hooks "kill $place"
 	set_policy copies=3 "$dir" || true # it may die before the answer
@@ -102,8 +102,8 @@ for place in converge-rows-before converge-rows-after converge-data-before conve
 	hooks
 	fs_mount
 	set_policy copies=3 "$dir" # what was not answered may be lost
-	eventually 60 has_policy copies=3 "$dir/tree/a/b/file-8"
-	eventually 60 attr_is status protected "$dir"
+	eventually 120 has_policy copies=3 "$dir/tree/a/b/file-8"
+	eventually 120 attr_is status protected "$dir"
 	attr_is copies 3/3 "$dir"
 	diff -r "$TMPDIR/$place" "$dir/tree"
 done

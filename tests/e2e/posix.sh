@@ -160,6 +160,9 @@ step 'git'
 if need git; then
 	export GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b \
 		GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+	# nothing that goes on behind git's back, and holds the mount
+	export GIT_CONFIG_COUNT=2 GIT_CONFIG_KEY_0=gc.auto GIT_CONFIG_VALUE_0=0 \
+		GIT_CONFIG_KEY_1=maintenance.auto GIT_CONFIG_VALUE_1=false
 	git init -q "$MNT/git"
 	cp -r "$SHARDFS_SRCDIR/src" "$MNT/git/"
 	git -C "$MNT/git" add .

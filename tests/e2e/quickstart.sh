@@ -44,7 +44,7 @@ must_fail grep -q "$passphrase" "$TMPDIR/said"
 
 cp -r "$SHARDFS_SRCDIR/src" "$MNT/"
 setpriv --reuid 1234 --regid 1235 --clear-groups touch "$MNT/mine"
-eventually 60 has_shards
+eventually 180 has_shards
 
 # The second call finds it mounted; after umount it mounts what is there.
 quickstart "$MNT" >"$TMPDIR/said"

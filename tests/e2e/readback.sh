@@ -22,7 +22,7 @@ mkfifo "$TMPDIR/tree/fifo"
 touch -d '1969-07-20 20:17:40.123456789' "$TMPDIR/tree/empty"
 chown 1234:4321 "$TMPDIR/tree/sparse"
 rsync -aHAX "$TMPDIR/tree/" "$MNT/tree/"
-shardctl wait --timeout 120s "$MNT" >/dev/null
+shardctl wait --timeout 600s "$MNT" >/dev/null
 [ "$(getfattr --only-values -n user.shardfs.status "$MNT/tree" 2>/dev/null)" = protected ]
 fs_umount
 cp -a "$FS/index.db" "$TMPDIR/index.saved"

@@ -70,7 +70,8 @@ done
 fs_mount
 fs_umount
 snapshot=$(find "$FS/providers/primary/index" -name 'snap-*-p000000' | sort | tail -n 1)
-printf x | dd of="$snapshot" bs=1 seek=150 conv=notrunc status=none
+byte=$(od -An -tu1 -j 150 -N 1 "$snapshot" | tr -d ' ')
+printf '%b' "\\x$(printf %02x $((byte ^ 255)))" | dd of="$snapshot" bs=1 seek=150 conv=notrunc status=none
 home=$TMPDIR/new-damaged
 {
 	recover_config primary "$home"
@@ -103,7 +104,7 @@ rm -rf "$TMPDIR/only"
 mkdir -p "$TMPDIR/only" "$TMPDIR/mnt-part"
 cp -a "$FS/providers/secondary" "$TMPDIR/only/secondary"
 shard=$(find "$TMPDIR/only/secondary" -type f -size +1M -name '????????????????????????????????' |
-	head -n 1)
+	sed -n 1p)
 rm "$shard"
 recover_config secondary "$TMPDIR/new-part" >"$TMPDIR/part.yaml"
 rc=0

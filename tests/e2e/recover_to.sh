@@ -105,7 +105,9 @@ is_complete "$to"
 
 # What goes on is what was begun, though something newer is there by then.
 hooks 'kill restore-name-after 20'
-shardfs-recover --to "$TMPDIR/begun" "$TMPDIR/all.yaml" >/dev/null || [ $? -eq 137 ]
+rc=0
+shardfs-recover --to "$TMPDIR/begun" "$TMPDIR/all.yaml" >/dev/null || rc=$?
+[ "$rc" -eq 137 ] || die "exit $rc instead of a kill"
 hooks
 fs_mount
 echo newer >"$MNT/newer"
@@ -120,7 +122,7 @@ is_complete "$TMPDIR/begun"
 # A shard is nowhere: its files are named, are not there, and the others are; when it comes back the
 # same command completes the tree.
 shard=$(find "$FS/providers/primary" -type f -size +500k -name '????????????????????????????????' |
-	head -n 1)
+	sed -n 1p)
 mv "$shard" "$TMPDIR/shard"
 to=$TMPDIR/partial
 rc=0

@@ -34,12 +34,17 @@ END
 # Kills the daemon in the middle of an ingest; how many records the next mount
 # brought into the index is in $applied, and its time in $ms.
 kill_in_ingest() { # DIR
-	local pid line made before=$SECONDS
+	local pid writer line made before=$SECONDS
 	pid=$(fs_pid)
 	ingest "$1" 10000000 >"$TMPDIR/made" &
-	eventually 60 test -e "$MNT/$1/5/5999"
+	writer=$!
+	eventually 240 test -e "$MNT/$1/5/5999"
+	# So that there is something to replay, however slow the writer is.
+	hooks 'hold index-apply-before'
+	eventually 60 hook_is_held index-apply-before
 	kill -9 "$pid"
-	wait %1
+	wait "$writer"
+	hooks
 	fs_clear "$pid"
 	made=$(cat "$TMPDIR/made")
 	# Killed in turn before it applied anything, and once more behind the first batch.

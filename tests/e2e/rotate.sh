@@ -53,7 +53,7 @@ fs_make "${settings[@]}"
 make_tree "$TMPDIR/source"
 fs_mount
 cp -a "$TMPDIR/source" "$MNT/tree"
-shardctl wait --timeout 60s "$MNT" >/dev/null
+shardctl wait "$MNT" >/dev/null
 [ "$(count_of_epoch 1 "$FS/providers/primary")" -gt 0 ]
 fails_with 5 shardctl key destroy --epoch 1
 says 'epoch 1 is in use'
@@ -70,9 +70,11 @@ says 'epoch 1 is in use'
 	done
 ) >"$TMPDIR/load.out" 2>&1 &
 load=$!
+hooks 'hold gc-move-commit-before' # or all of it may be re-sealed before we ask
 shardctl key rotate >/dev/null
 fails_with 5 shardctl key destroy --epoch 1
 says 'live shards are sealed under epoch 1'
+hooks
 echo new >"$MNT/new"
 shardctl key rotate --wait >/dev/null # epoch 3 by now
 [ "$(shardctl --json key status | jq .left_shards)" -eq 0 ]
@@ -94,25 +96,29 @@ fails_with 5 shardctl key destroy --epoch 1
 says 'tertiary'
 mv "$FS/providers/gone" "$FS/providers/tertiary"
 # An object that the index does not know is in the way, and named.
-stray=$(find "$FS/providers/secondary" -type f | grep -E '/[0-9a-f]{32}$' | sed -n 1p)
-fake=$(dirname "$(dirname "$stray")")/00/00000000000000000000000000000000
+fake=$FS/providers/secondary/00/00000000000000000000000000000000
 mkdir -p "${fake%/*}"
-{
-	head -c 28 "$stray"
-	printf '\001\000\000\000'
-	tail -c +33 "$stray"
-} >"$fake"
-eventually 60 shardctl provider list
-sleep_until_present() { [ "$(shardctl --json key status | jq .pending)" -eq 0 ]; }
-eventually 60 sleep_until_present
+make_fake() { # of one that is not deleted meanwhile
+	local stray
+	stray=$(find "$FS/providers/secondary" -type f ! -path "$fake" | grep -E '/[0-9a-f]{32}$' | sed -n 1p)
+	cp "$stray" "$TMPDIR/stray" || return
+	{
+		head -c 28 "$TMPDIR/stray"
+		printf '\001\000\000\000'
+		tail -c +33 "$TMPDIR/stray"
+	} >"$fake"
+}
+eventually 60 make_fake
+eventually 120 providers_answer
 fails_with 5 shardctl key destroy --epoch 1
 says "${fake##*/}"
 rm "$fake"
 
-eventually 60 destroyed 1
-eventually 60 destroyed 2
+eventually 180 destroyed 1
+eventually 180 destroyed 2
 for dir in "$FS/providers" "$FS/journal" "$FS/oplog" "$FS/spool"; do
-	[ "$(count_of_epoch 1 "$dir")" -eq 0 ] && [ "$(count_of_epoch 2 "$dir")" -eq 0 ]
+	[ "$(count_of_epoch 1 "$dir")" -eq 0 ]
+	[ "$(count_of_epoch 2 "$dir")" -eq 0 ]
 done
 # The wrapped keys are gone from every superblock (state 2, and zeros).
 for file in "$FS/superblock" "$FS"/providers/*/index/superblock; do
@@ -167,11 +173,12 @@ for place in key-home-before key-home-after key-use-before key-use-after gc-move
 	shardctl sync "$MNT"
 	hooks "kill $place"
 	shardctl key rotate --wait >"$TMPDIR/killed.out" 2>&1 || true
-	eventually 30 hook_killed "$place"
+	eventually 60 hook_killed "$place"
 	fs_clear "$pid"
 	hooks
 	fs_mount
 	same
+	eventually 60 providers_answer # who has not yet is left out, and named
 	shardctl key rotate --wait >/dev/null
 	same
 	fs_umount
@@ -183,13 +190,14 @@ destroy_oldest() {
 }
 for place in key-renew-before key-renew-after key-destroy-before key-destroy-after; do
 	fs_mount
+	eventually 60 providers_answer
 	pid=$(fs_pid)
 	epoch=$(oldest)
 	hooks "kill $place"
 	# those of which nothing is left at all need no renewal
-	eventually 60 shardctl key rotate --wait
+	eventually 120 shardctl key rotate --wait
 	[[ $place != key-renew-* ]] || epoch=$(($(shardctl --json key status | jq .current_epoch) - 1))
-	eventually 60 destroy_oldest "$epoch"
+	eventually 180 destroy_oldest "$epoch"
 	fs_clear "$pid"
 	hooks
 	fs_mount

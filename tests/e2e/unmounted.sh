@@ -60,7 +60,7 @@ exits 3 home snapshot create tuesday
 home audit list --kind mount | jq -e '.entries | length == 1' >/dev/null
 home audit verify | jq -e '.ok and .entries >= 3 and .providers.primary.state == "not asked"' >/dev/null
 shardctl --config "$CONF" audit export - | jq -es 'length >= 3' >/dev/null
-shardctl --config "$CONF" status | grep -q '^status'
+shardctl --config "$CONF" status | has '^status'
 SHARDFS_CONFIG=$CONF alone shardctl --json status | jq -e '.mounted == false' >/dev/null
 of_providers | diff "$TMPDIR/before" - || die 'something was sent'
 
