@@ -462,9 +462,16 @@ static int run_store(struct run_settings *run, int signal_fd)
 	return code;
 }
 
+static void run_settings_release(struct run_settings *run)
+{
+	free(run->config_path); /* of realpath(3) */
+	free(run->mount_point);
+	mem_free(run->options);
+}
+
 int main(int argc, char **argv)
 {
-	struct run_settings run = {.ready_fd = -1, .log_fd = -1};
+	AUTO(run_settings) run = {.ready_fd = -1, .log_fd = -1};
 	sigset_t signals;
 	int code = parse_args(argc, argv, &run);
 	int signal_fd;
@@ -491,8 +498,5 @@ int main(int argc, char **argv)
 		return complain("%s", err_sentence(errno));
 	code = run_store(&run, signal_fd);
 	close(signal_fd);
-	free(run.config_path);
-	free(run.mount_point);
-	mem_free(run.options);
 	return code;
 }

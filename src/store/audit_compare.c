@@ -53,8 +53,8 @@ static int get(struct end *end, const struct oplog_name *name, struct buf *body)
 {
 	char key[sizeof(OPLOG_PREFIX) + OPLOG_NAME_SIZE], text[OPLOG_NAME_SIZE];
 	AUTO(buf) object = BUF_INIT;
-	struct transfer_request request = {
-		.op = BACKEND_GET, .key = key, .len = BACKEND_TO_END, .out = &object};
+	struct transfer_request request = {.op = BACKEND_GET, .flags = BACKEND_TAIL, .key = key,
+					   .len = OPLOG_OBJECT_BYTES_MAX, .out = &object};
 	struct digest hash;
 	int r;
 
@@ -122,17 +122,21 @@ static int look_at_part(struct end *end, const struct oplog_name *name)
 	return r;
 }
 
+/* *bad: what is not right, when that is what it answers. */
 static int look_at_snapshot(struct end *end, const struct oplog_files *files,
-			    const struct oplog_name *root)
+			    const struct oplog_name *root, struct oplog_name *bad)
 {
 	struct oplog_name part = *root;
-	int r = 0;
+	AUTO(buf) body = BUF_INIT;
+	int r = get(end, root, &body);
 
+	*bad = *root;
 	part.kind = OPLOG_PART;
 	for (part.part = 0; r == 0 && !end->is_behind_log; part.part++) {
 		if (!oplog_files_find(files, &part))
 			break;
 		r = look_at_part(end, &part);
+		*bad = part;
 	}
 	return r;
 }
@@ -154,21 +158,41 @@ static int chain_of(const struct oplog_files *files, const struct oplog_name *ro
 	return r;
 }
 
+/* In the newest state that the names of files give; *bad as above. */
+static int look_at_state(struct end *end, const struct oplog_files *files, struct oplog_name *bad)
+{
+	AUTO(oplog_files) roots = OPLOG_FILES_INIT;
+	AUTO(oplog_files) chain = OPLOG_FILES_INIT;
+	int r = oplog_files_roots(files, &roots);
+
+	end->no = 0;
+	end->is_behind_log = false;
+	if (r < 0 || roots.count == 0)
+		return r;
+	r = chain_of(files, &roots.files[0].name, &chain);
+	for (size_t i = chain.count; i-- > 0 && r == 0 && end->no == 0;) {
+		*bad = chain.files[i].name;
+		r = look_at_segment(end, bad);
+	}
+	return r < 0 || end->no > 0 ? r
+				    : look_at_snapshot(end, files, &roots.files[0].name, bad);
+}
+
+/* What does not authenticate has rotted, or never was ours: the provider has what is left then. */
 static int find_end(struct end *end)
 {
 	AUTO(oplog_files) files = OPLOG_FILES_INIT;
-	AUTO(oplog_files) roots = OPLOG_FILES_INIT;
-	AUTO(oplog_files) chain = OPLOG_FILES_INIT;
+	struct oplog_name bad = {0};
 	int r = list(end, &files);
 
-	if (r == 0)
-		r = oplog_files_roots(&files, &roots);
-	if (r < 0 || roots.count == 0)
-		return r;
-	r = chain_of(&files, &roots.files[0].name, &chain);
-	for (size_t i = chain.count; i-- > 0 && r == 0 && end->no == 0;)
-		r = look_at_segment(end, &chain.files[i].name);
-	return r < 0 || end->no > 0 ? r : look_at_snapshot(end, &files, &roots.files[0].name);
+	while (r == 0 && (r = look_at_state(end, &files, &bad)) == -EBADMSG) {
+		if (bad.kind == OPLOG_PART) /* its snapshot goes with it */
+			bad.kind = OPLOG_ROOT;
+		if (!oplog_files_remove(&files, &bad))
+			return r;
+		r = 0;
+	}
+	return r;
 }
 
 /* ---- judging ---- */
@@ -229,8 +253,6 @@ int audit_compare_at(const struct audit_place *place, struct index_reader *reade
 		transfer_provider_status(place->transfer, i, &status);
 		compared.provider = status.name;
 		end.provider = i;
-		end.no = 0;
-		end.is_behind_log = false;
 		if (transfer_backend(place->transfer, i, &is_present) && is_present) {
 			r = find_end(&end);
 			if (r == 0)

@@ -33,12 +33,20 @@
 
 #define STATE_NAME    "writer"
 #define CLAIM_VERSION 1u
+#define CLAIMS_READ_MAX 64u /* that are not authentic */
+#define CLAIMS_TOLD_MAX 16u
 #define LOOK_MS_MAX   5000u
 #define LOOK_STEP_MS  200u
 #define KEY_SIZE      (sizeof(EPOCH_KEY_PREFIX) + 8)
 
 enum state { STATE_SOUGHT, STATE_HELD, STATE_LOST };
 static const char *const state_names[] = {"sought", "held", "lost"};
+
+/* Claims at a provider that are not authentic and were told. */
+struct told {
+	uint32_t epochs[CLAIMS_TOLD_MAX];
+	unsigned count;
+};
 
 struct epoch {
 	struct epoch_settings set;
@@ -55,6 +63,7 @@ struct epoch {
 	/* Providers where our claim was made or read: whoever looks.  Nobody replaces a claim, so
 	 * that it is enough to find it listed there. */
 	bool is_confirmed[PLACEMENT_PROVIDERS_MAX];
+	struct told told[PLACEMENT_PROVIDERS_MAX];
 };
 
 /* ---- requests ---- */
@@ -197,8 +206,9 @@ static int get_claim(const struct place *place, struct keyring *keyring, uint32_
 {
 	AUTO(buf) object = BUF_INIT;
 	char key[KEY_SIZE];
-	struct transfer_request get = {.op = BACKEND_GET, .key = claim_key(epoch, key),
-				       .len = BACKEND_TO_END, .out = &object};
+	struct transfer_request get = {.op = BACKEND_GET, .flags = BACKEND_TAIL,
+				       .key = claim_key(epoch, key),
+				       .len = EPOCH_CLAIM_BYTES_MAX + 1, .out = &object};
 	int r = run(place, &get);
 
 	if (r == 0 && object.len > EPOCH_CLAIM_BYTES_MAX)
@@ -206,7 +216,8 @@ static int get_claim(const struct place *place, struct keyring *keyring, uint32_
 	return r < 0 ? r : epoch_claim_open(keyring, epoch, buf_bytes(&object), out);
 }
 
-static int find_highest(const struct place *place, uint32_t *epoch)
+/* The highest number under which a claim is listed, below `below`; 0: none. */
+static int find_claim(const struct place *place, uint64_t below, uint32_t *epoch)
 {
 	struct backend_list list = BACKEND_LIST_INIT;
 	uint32_t highest = 0;
@@ -219,7 +230,7 @@ static int find_highest(const struct place *place, uint32_t *epoch)
 
 		r = run(place, &page);
 		for (size_t i = 0; i < list.count && r == 0; i++)
-			if (epoch_key_parse(list.entries[i].key, &one) == 0)
+			if (epoch_key_parse(list.entries[i].key, &one) == 0 && one < below)
 				highest = MAX(highest, one);
 	} while (r == 0 && list.cursor[0]);
 	backend_list_release(&list);
@@ -228,11 +239,44 @@ static int find_highest(const struct place *place, uint32_t *epoch)
 	return r;
 }
 
-int epoch_highest(struct backend *backend, uint32_t *epoch)
+static void tell_damaged(const struct place *place, uint32_t number, struct told *told)
+{
+	for (unsigned i = 0; i < told->count; i++)
+		if (told->epochs[i] == number)
+			return;
+	if (told->count == CLAIMS_TOLD_MAX)
+		return;
+	told->epochs[told->count++] = number;
+	log_warn("epoch-claim-damaged", "provider=%s epoch=%" PRIu32 " next=\"not believed\"",
+		 backend_name(place->backend), number);
+}
+
+/* As find_claim, of those that are authentic; *claim is what it says.  Those up to `trusted` are
+ * taken by their name, without a claim. */
+static int find_highest(const struct place *place, struct keyring *keyring, uint32_t trusted,
+			struct told *told, uint32_t *epoch, struct epoch_claim *claim)
+{
+	uint64_t below = (uint64_t)UINT32_MAX + 1;
+
+	for (unsigned i = 0; i < CLAIMS_READ_MAX; i++) {
+		int r = find_claim(place, below, epoch);
+
+		if (r < 0 || *epoch <= trusted ||
+		    get_claim(place, keyring, *epoch, claim) == 0)
+			return r;
+		tell_damaged(place, *epoch, told);
+		below = *epoch;
+	}
+	return -EBADMSG;
+}
+
+int epoch_highest(struct backend *backend, struct keyring *keyring, uint32_t *epoch)
 {
 	struct place place = place_of(backend);
+	struct told told = {.count = 0};
+	struct epoch_claim claim;
 
-	return find_highest(&place, epoch);
+	return find_highest(&place, keyring, 0, &told, epoch, &claim);
 }
 
 /* ---- what home remembers: "EPOCH MACHINE STATE\n" ---- */
@@ -372,21 +416,15 @@ struct look {
 	char why[EPOCH_WHY_SIZE]; /* of having lost; "" */
 };
 
-static void judge_higher(struct epoch *epoch, const struct place *place, uint32_t highest,
-			 struct look *look)
+static void tell_higher(const struct place *place, const struct epoch_claim *claim,
+			struct look *look)
 {
-	struct epoch_claim claim;
 	char time[CLOCK_RFC3339_SIZE];
 
-	if (get_claim(place, epoch->set.keyring, highest, &claim) < 0) {
-		log_warn("epoch-claim-damaged", "provider=%s epoch=%" PRIu32
-			 " next=\"not believed\"", backend_name(place->backend), highest);
-		return;
-	}
 	snprintf(look->why, sizeof(look->why),
 		 "machine %s writes under epoch %" PRIu32 " since %s, as provider %s says",
-		 claim.host, highest,
-		 clock_rfc3339((struct wall_time){.sec = claim.made_sec}, time),
+		 claim->host, claim->epoch,
+		 clock_rfc3339((struct wall_time){.sec = claim->made_sec}, time),
 		 backend_name(place->backend));
 }
 
@@ -424,16 +462,12 @@ static void claim_at(struct epoch *epoch, const struct place *place, struct byte
 			 claim.host, epoch->set.writer_epoch, backend_name(place->backend));
 }
 
-/* Records of this epoch that this machine did not write. */
-static void judge_log(struct epoch *epoch, const struct place *place, struct look *look)
+/* The segments of this epoch that reach beyond what this machine knows, by their names. */
+static int list_unknown(struct epoch *epoch, const struct place *place, struct oplog_files *out)
 {
+	uint64_t known = epoch->set.last_seq(epoch->set.ctx);
 	struct backend_list list = BACKEND_LIST_INIT;
-	struct oplog_name newest = {0}, name;
-	char prefix[32], key[sizeof(OPLOG_PREFIX) + OPLOG_NAME_SIZE], text[OPLOG_NAME_SIZE];
-	AUTO(buf) object = BUF_INIT;
-	AUTO(buf) body = BUF_INIT;
-	struct aead_ctx *ctx = NULL;
-	struct digest hash;
+	char prefix[32];
 	int r;
 
 	snprintf(prefix, sizeof(prefix), OPLOG_PREFIX "log-%08" PRIx32 "-",
@@ -442,41 +476,67 @@ static void judge_log(struct epoch *epoch, const struct place *place, struct loo
 		struct transfer_request page = {.op = BACKEND_LIST, .key = prefix, .list = &list};
 
 		r = run(place, &page);
-		for (size_t i = 0; i < list.count && r == 0; i++)
-			if (oplog_name_parse(list.entries[i].key + strlen(OPLOG_PREFIX), &name) == 0 &&
-			    name.last > newest.last)
-				newest = name;
+		for (size_t i = 0; i < list.count && r == 0; i++) {
+			struct oplog_file file = {.len = list.entries[i].size};
+
+			if (oplog_name_parse(list.entries[i].key + strlen(OPLOG_PREFIX),
+					     &file.name) == 0 &&
+			    file.name.last > known && file.len <= OPLOG_OBJECT_BYTES_MAX)
+				r = oplog_files_add(out, &file);
+		}
 	} while (r == 0 && list.cursor[0]);
 	backend_list_release(&list);
-	if (r < 0 || newest.last <= epoch->set.last_seq(epoch->set.ctx))
-		return;
-	snprintf(key, sizeof(key), OPLOG_PREFIX "%s", oplog_name_print(&newest, text));
-	struct transfer_request get = {.op = BACKEND_GET, .key = key, .len = BACKEND_TO_END,
-				       .out = &object};
+	return r;
+}
 
+static bool is_authentic(struct epoch *epoch, const struct place *place,
+			 const struct oplog_name *name)
+{
+	char key[sizeof(OPLOG_PREFIX) + OPLOG_NAME_SIZE], text[OPLOG_NAME_SIZE];
+	AUTO(buf) object = BUF_INIT;
+	AUTO(buf) body = BUF_INIT;
+	struct transfer_request get = {.op = BACKEND_GET, .flags = BACKEND_TAIL, .key = key,
+				       .len = OPLOG_OBJECT_BYTES_MAX, .out = &object};
+	struct aead_ctx *ctx = NULL;
+	struct digest hash;
+	int r;
+
+	snprintf(key, sizeof(key), OPLOG_PREFIX "%s", oplog_name_print(name, text));
 	r = run(place, &get);
 	if (r == 0)
 		r = aead_ctx_new(&ctx);
 	if (r == 0)
-		r = oplog_open_object(epoch->set.keyring, ctx, &newest, buf_bytes(&object), &body,
+		r = oplog_open_object(epoch->set.keyring, ctx, name, buf_bytes(&object), &body,
 				      &hash);
 	aead_ctx_free(ctx);
-	if (r == 0)
-		snprintf(look->why, sizeof(look->why),
-			 "provider %s has record %" PRIu64 " of this writer, which this home does not "
-			 "know: it was set back, or copied to another machine",
-			 backend_name(place->backend), newest.last);
+	return r == 0;
+}
+
+/* Records of this epoch that this machine did not write.  A name alone proves nothing. */
+static void judge_log(struct epoch *epoch, const struct place *place, struct look *look)
+{
+	AUTO(oplog_files) unknown = OPLOG_FILES_INIT;
+	int r = list_unknown(epoch, place, &unknown);
+
+	for (size_t i = 0; i < unknown.count && r == 0 && look->why[0] == '\0'; i++)
+		if (is_authentic(epoch, place, &unknown.files[i].name))
+			snprintf(look->why, sizeof(look->why),
+				 "provider %s has record %" PRIu64 " of this writer, which this home "
+				 "does not know: it was set back, or copied to another machine",
+				 backend_name(place->backend), unknown.files[i].name.last);
 }
 
 static void look_at(struct epoch *epoch, const struct place *place, struct bytes sealed,
 		    struct look *look)
 {
+	struct epoch_claim claim;
 	uint32_t highest;
 
-	if (find_highest(place, &highest) < 0)
+	if (find_highest(place, epoch->set.keyring, epoch->set.writer_epoch,
+			 &epoch->told[place->no], &highest, &claim) < 0)
 		return;
 	if (highest > epoch->set.writer_epoch)
-		judge_higher(epoch, place, highest, look);
+		tell_higher(place, &claim, look);
 	if (look->why[0] == '\0')
 		claim_at(epoch, place, sealed, highest == epoch->set.writer_epoch, look);
 	if (look->why[0] == '\0')

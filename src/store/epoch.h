@@ -49,8 +49,11 @@ int epoch_key_parse(const char *key, uint32_t *epoch);
 /* mkfs: claims epoch 1 at each of these, and remembers it in home. */
 int epoch_claim_first(const char *home, struct keyring *keyring, struct backend *const *backends,
 		      size_t count, struct buf *why);
-/* The highest claim that a provider lists; 0: none.  Waits.  Errors of LIST. */
-int epoch_highest(struct backend *backend, uint32_t *epoch);
+/*
+ * epoch_highest - of the highest claim at a provider that is authentic; 0: none.  Waits.  Errors of
+ * LIST; -EBADMSG: there are too many that are not.
+ */
+int epoch_highest(struct backend *backend, struct keyring *keyring, uint32_t *epoch);
 
 struct epoch_settings {
 	const char *home;

@@ -72,6 +72,7 @@ lib_store_a_SOURCES = \
 	src/store/oplog_files.c \
 	src/store/oplog_format.c \
 	src/store/oplog_format.h \
+	src/store/oplog_judge.c \
 	src/store/oplog_make.c \
 	src/store/oplog_private.h \
 	src/store/oplog_ship.c \

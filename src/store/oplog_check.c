@@ -78,8 +78,8 @@ static int get_from(struct check *check, unsigned provider, const struct oplog_n
 		    struct buf *out)
 {
 	char key[OPLOG_KEY_SIZE];
-	struct transfer_request request = {
-		.op = BACKEND_GET, .key = key, .len = BACKEND_TO_END, .out = out};
+	struct transfer_request request = {.op = BACKEND_GET, .flags = BACKEND_TAIL, .key = key,
+					   .len = OPLOG_OBJECT_BYTES_MAX, .out = out};
 	int r;
 
 	key_of(name, key);

@@ -81,6 +81,19 @@ const struct oplog_file *oplog_files_find(const struct oplog_files *sorted,
 			     : NULL;
 }
 
+bool oplog_files_remove(struct oplog_files *sorted, const struct oplog_name *name)
+{
+	const struct oplog_file *file = oplog_files_find(sorted, name);
+	size_t at = file ? (size_t)(file - sorted->files) : 0;
+
+	if (!file)
+		return false;
+	sorted->count--;
+	memmove(&sorted->files[at], &sorted->files[at + 1],
+		(sorted->count - at) * sizeof(*sorted->files));
+	return true;
+}
+
 static int compare_roots(const void *a, const void *b)
 {
 	const struct oplog_name *x = &((const struct oplog_file *)a)->name;

@@ -2,7 +2,7 @@
 #ifndef SHARDFS_STORE_OPLOG_PRIVATE_H
 #define SHARDFS_STORE_OPLOG_PRIVATE_H
 
-/* What oplog.c, oplog_make.c, oplog_files.c and oplog_ship.c share. */
+/* What the files oplog_*.c share. */
 
 #include "store/oplog.h"
 #include "store/oplog_format.h"
@@ -31,6 +31,8 @@ int oplog_files_copy(const struct oplog_files *src, struct oplog_files *out);
 void oplog_files_sort(struct oplog_files *files); /* by printed name */
 const struct oplog_file *oplog_files_find(const struct oplog_files *sorted,
 					  const struct oplog_name *name);
+/* Whether it was there; keeps the order.  name must not lie in it. */
+bool oplog_files_remove(struct oplog_files *sorted, const struct oplog_name *name);
 /* The roots, newest first by (epoch, txn), appended to out. */
 int oplog_files_roots(const struct oplog_files *files, struct oplog_files *out);
 
@@ -159,5 +161,24 @@ int oplog_send(const char *dir, struct backend *backend, const struct oplog_file
 /* What lies under index/ at a provider, sorted. */
 int oplog_list(struct backend *backend, struct oplog_lane *lane, struct oplog_files *out,
 	       struct buf *why);
+/* backend_run, but the end of the lane can cancel it.  lane NULL: mkfs. */
+int oplog_lane_request(struct backend *backend, struct backend_req *req, struct oplog_lane *lane);
+
+/* oplog_judge.c; a lane's own thread */
+/*
+ * oplog_judge - of what was listed: a name that cannot be believed is left out, another's work fences
+ * the lane, what is less than it was is told.  files: what it ought to have; upto: how far they
+ * reach.  0; what the provider says, with why: nothing was judged, ask again.
+ */
+int oplog_judge(struct oplog_lane *lane, const struct oplog_files *files, uint64_t upto,
+		struct buf *why);
+/* How far it reached, for the next judgement, also after a mount. */
+void oplog_remember(const struct oplog_lane *lane, uint64_t seq);
+/*
+ * oplog_is_real - *is_real: what lies under this name authenticates, or is of a key epoch or a version
+ * that is not known here.  0; what the provider says, with why (may be NULL).
+ */
+int oplog_is_real(struct oplog_lane *lane, const struct oplog_file *file, bool *is_real,
+		  struct buf *why);
 
 #endif

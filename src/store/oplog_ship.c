@@ -39,8 +39,7 @@ static void run_done(struct backend_req *req)
 	cond_wake_all(&lane->req_done);
 }
 
-/* backend_run, but the end of the lane can cancel it.  lane NULL: mkfs. */
-static int run(struct backend *backend, struct backend_req *req, struct oplog_lane *lane)
+int oplog_lane_request(struct backend *backend, struct backend_req *req, struct oplog_lane *lane)
 {
 	int r;
 
@@ -79,7 +78,7 @@ int oplog_list(struct backend *backend, struct oplog_lane *lane, struct oplog_fi
 		struct backend_req req = {.op = BACKEND_LIST, .key = OPLOG_PREFIX,
 					  .cursor = list.cursor, .list = &list};
 
-		r = run(backend, &req, lane);
+		r = oplog_lane_request(backend, &req, lane);
 		if (r < 0)
 			buf_printf(why, "LIST: %s", req.cause[0] ? req.cause : err_sentence(r));
 		for (size_t i = 0; i < list.count && r == 0; i++) {
@@ -126,87 +125,12 @@ int oplog_send(const char *dir, struct backend *backend, const struct oplog_file
 		req.body = buf_bytes(&object);
 		r = HOOK("oplog-put-before");
 		if (r == 0)
-			r = run(backend, &req, lane);
+			r = oplog_lane_request(backend, &req, lane);
 		if (r < 0)
 			buf_printf(why, "PUT %s: %s", key,
 				   req.cause[0] ? req.cause : err_sentence(r));
 	}
 	return r;
-}
-
-/* ---- what it shows when it is first seen ---- */
-
-static uint64_t remembered(const struct oplog_lane *lane)
-{
-	AUTO_STR name = mem_printf("shipped-%s", lane->name);
-	AUTO(buf) text = BUF_INIT;
-
-	if (!name || oplog_dir_read(lane->oplog->dir, name, &text) < 0)
-		return 0;
-	return strtoull(buf_str(&text) ? buf_str(&text) : "0", NULL, 10);
-}
-
-static void remember(const struct oplog_lane *lane, uint64_t seq)
-{
-	AUTO_STR name = mem_printf("shipped-%s", lane->name);
-	AUTO(buf) text = BUF_INIT;
-
-	if (name && buf_printf(&text, "%" PRIu64 "\n", seq) == 0)
-		oplog_dir_write(lane->oplog->dir, name, buf_bytes(&text), false);
-}
-
-static void fence(struct oplog_lane *lane)
-{
-	LOCK_SCOPE(&lane->oplog->lock);
-	lane->is_fenced = true;
-}
-
-/*
- * P8: says so when it shows less than it showed before, or another's work.  Records of our own epoch
- * that we do not know are another's too: this home was set back.  Names alone stop the sending to
- * the provider that shows them; whether this machine may write at all is for store/epoch.h.
- */
-static void judge(struct oplog_lane *lane, uint64_t upto)
-{
-	uint64_t newest = 0, own = 0, noted, before = remembered(lane);
-	uint32_t epoch = 0;
-
-	lock_take(&lane->oplog->lock);
-	noted = lane->oplog->noted;
-	lock_drop(&lane->oplog->lock);
-	for (size_t i = 0; i < lane->remote.count; i++) {
-		const struct oplog_name *name = &lane->remote.files[i].name;
-
-		if (name->kind == OPLOG_PART)
-			continue;
-		epoch = MAX(epoch, name->epoch);
-		newest = MAX(newest, name->last);
-		if (name->epoch == lane->oplog->set.writer_epoch)
-			own = MAX(own, name->last);
-	}
-	if (own > noted) {
-		log_error("oplog-unknown-records",
-			  "provider=%s generation=%" PRIu64 " here=%" PRIu64
-			  " next=\"nothing is sent to it: this home was set back\"",
-			  lane->name, own, noted);
-		fence(lane);
-	} else if (epoch > lane->oplog->set.writer_epoch) {
-		log_error("oplog-other-writer",
-			  "provider=%s epoch=%" PRIu32 " own_epoch=%" PRIu64
-			  " next=\"nothing is sent to it: another machine has recovered from it\"",
-			  lane->name, epoch, lane->oplog->set.writer_epoch);
-		fence(lane);
-	} else if (newest < before) {
-		log_error("provider-rolled-back",
-			  "provider=%s generation=%" PRIu64 " remembered=%" PRIu64
-			  " next=\"it is brought up again\"",
-			  lane->name, newest, before);
-	} else if (newest < (lane->was_judged ? upto : lane->oplog->opened_upto)) {
-		log_warn("provider-stale",
-			 "provider=%s generation=%" PRIu64 " newest=%" PRIu64
-			 " next=\"it is brought up\"", lane->name, newest, upto);
-	}
-	lane->is_judged = lane->was_judged = true;
 }
 
 /* ---- deleting ---- */
@@ -246,8 +170,8 @@ static bool is_kept(const struct oplog_name *name, const struct oplog_file *newe
 	}
 }
 
-static int remove_kind(struct oplog_lane *lane, const struct oplog_files *roots,
-		       enum oplog_kind kind, unsigned *removed)
+static int remove_kind(struct oplog_lane *lane, const struct oplog_file *newest,
+		       const struct oplog_file *before, enum oplog_kind kind, unsigned *removed)
 {
 	uint64_t epoch_min = keeps_earlier(lane) ? lane->oplog->set.writer_epoch : 0;
 	int r = 0;
@@ -258,28 +182,57 @@ static int remove_kind(struct oplog_lane *lane, const struct oplog_files *roots,
 		struct backend_req req = {.op = BACKEND_DELETE, .key = key};
 
 		if (name->kind != kind || name->epoch < epoch_min ||
-		    is_kept(name, &roots->files[0], &roots->files[1]))
+		    is_kept(name, newest, before))
 			continue;
 		snprintf(key, sizeof(key), OPLOG_PREFIX "%s", oplog_name_print(name, text));
-		r = run(lane->backend, &req, lane);
+		r = oplog_lane_request(lane->backend, &req, lane);
 		*removed += r == 0;
 	}
 	return r;
 }
 
+/* The newest snapshot is the one that we made; a name alone is not taken for the one before. */
+static int find_roots(struct oplog_lane *lane, const struct oplog_files *roots,
+		      const struct oplog_file **newest, const struct oplog_file **before)
+{
+	AUTO(oplog_files) ours = OPLOG_FILES_INIT;
+	int r;
+
+	*newest = *before = NULL;
+	lock_take(&lane->oplog->lock);
+	r = oplog_files_copy(&lane->oplog->files, &ours);
+	lock_drop(&lane->oplog->lock);
+	oplog_files_sort(&ours);
+	for (size_t i = 0; i < roots->count && r == 0 && !*newest; i++)
+		if (oplog_files_find(&ours, &roots->files[i].name))
+			*newest = &roots->files[i];
+	for (size_t i = 0; i < roots->count && r == 0 && *newest && !*before; i++) {
+		bool is_real = false;
+
+		if (&roots->files[i] != *newest)
+			r = oplog_is_real(lane, &roots->files[i], &is_real, NULL);
+		if (r == 0 && is_real)
+			*before = &roots->files[i];
+	}
+	return r < 0 ? r : *before ? 0 : -ENOENT;
+}
+
 static void prune(struct oplog_lane *lane)
 {
 	AUTO(oplog_files) roots = OPLOG_FILES_INIT;
+	const struct oplog_file *newest = NULL, *before = NULL;
 	unsigned removed = 0;
 	int r = oplog_files_roots(&lane->remote, &roots);
 
+	if (r == 0 && roots.count > 1)
+		r = find_roots(lane, &roots, &newest, &before);
 	if (r < 0 || roots.count < 2)
 		return;
-	r = remove_kind(lane, &roots, OPLOG_ROOT, &removed);
+	r = remove_kind(lane, newest, before, OPLOG_ROOT, &removed);
 	if (r == 0)
-		r = remove_kind(lane, &roots, OPLOG_PART, &removed);
+		r = remove_kind(lane, newest, before, OPLOG_PART, &removed);
 	if (r == 0)
-		r = remove_kind(lane, &roots, OPLOG_SEGMENT, &removed);
+		r = remove_kind(lane, newest, before, OPLOG_SEGMENT, &removed);
 	if (removed > 0) {
 		log_info("oplog-pruned", "provider=%s objects=%u", lane->name, removed);
 		lane->is_listed = false;
@@ -316,7 +269,9 @@ static int bring_up(struct oplog_lane *lane, const struct oplog_files *files, ui
 		if (r < 0)
 			return r;
 		if (!lane->is_judged)
-			judge(lane, upto);
+			r = oplog_judge(lane, files, upto, why);
+		if (r < 0)
+			return r;
 		lane->is_listed = true;
 	}
 	if (oplog_lane_is_fenced(lane))
@@ -371,7 +326,7 @@ static void lane_round(struct oplog_lane *lane)
 	lane->shipped_seq = covered;
 	cond_wake_all(&oplog->changed);
 	lock_drop(&oplog->lock);
-	remember(lane, upto);
+	oplog_remember(lane, upto);
 	oplog_tell(oplog);
 }
 

@@ -116,24 +116,31 @@ uint64_t recovery_newest(const struct recovery *recovery, uint32_t *epoch)
 
 /* ---- the end ---- */
 
+/* The highest writer epoch of a claim that is authentic, or of the newest that providers show. */
+static uint64_t highest_epoch(struct recovery *recovery)
+{
+	uint32_t highest = 1;
+
+	for (unsigned i = 0; i < recovery->source_count; i++) {
+		const struct recovery_provider *shown = &recovery->sources[i].shown;
+		uint32_t claimed = 0;
+
+		if (!shown->is_reached)
+			continue;
+		if (epoch_highest(recovery->sources[i].backend, recovery->keyring, &claimed) == 0)
+			highest = MAX(highest, claimed);
+		highest = MAX(highest, shown->epoch);
+	}
+	return highest;
+}
+
 /* Whoever writes from here on is another writer than the machine before. */
 static int raise_epoch(struct recovery *recovery)
 {
 	struct additions additions = {.recovery = recovery};
 	AUTO(buf) text = BUF_INIT;
-	uint32_t epoch = 1;
-	int r;
+	int r = buf_printf(&text, "%" PRIu64, highest_epoch(recovery) + 1);
 
-	for (size_t i = 0; i < recovery->all.count; i++)
-		epoch = MAX(epoch, recovery->all.files[i].name.epoch);
-	for (unsigned i = 0; i < recovery->source_count; i++) {
-		uint32_t claimed = 0;
-
-		if (recovery->sources[i].shown.is_reached &&
-		    epoch_highest(recovery->sources[i].backend, &claimed) == 0)
-			epoch = MAX(epoch, claimed);
-	}
-	r = buf_printf(&text, "%" PRIu32, epoch + 1);
 	if (r == 0)
 		r = additions_step(&additions);
 	if (r == 0)

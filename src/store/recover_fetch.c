@@ -25,13 +25,13 @@ static int open_fetched(struct recovery *recovery, const struct oplog_name *name
 					 body, hash);
 }
 
-static int fetch_from(struct recovery *recovery, struct source *source,
-		      const struct oplog_name *name, struct buf *body, struct digest *hash)
+int recovery_fetch_from(struct recovery *recovery, struct source *source,
+			const struct oplog_name *name, struct buf *body, struct digest *hash)
 {
 	char text[OPLOG_NAME_SIZE], key[sizeof(OPLOG_PREFIX) + OPLOG_NAME_SIZE];
 	AUTO(buf) object = BUF_INIT;
-	struct backend_req req = {
-		.op = BACKEND_GET, .key = key, .len = BACKEND_TO_END, .out = &object};
+	struct backend_req req = {.op = BACKEND_GET, .flags = BACKEND_TAIL, .key = key,
+				  .len = OPLOG_OBJECT_BYTES_MAX, .out = &object};
 	int r;
 
 	snprintf(key, sizeof(key), OPLOG_PREFIX "%s", oplog_name_print(name, text));
@@ -64,7 +64,7 @@ int recovery_fetch(struct recovery *recovery, const struct oplog_name *name, str
 		struct source *source = &recovery->sources[i];
 
 		if (oplog_files_find(&source->files, name))
-			r = fetch_from(recovery, source, name, body, hash);
+			r = recovery_fetch_from(recovery, source, name, body, hash);
 	}
 	return r;
 }

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is where: LIST of index/ at every provider, and how far the chains reach that lie there. */
+/*
+ * What is where: LIST of index/ at every provider, and how far the chains reach that lie there.
+ *
+ * Names tell it, for speed; but anybody may have put a file there.  So the newest object and the
+ * newest snapshot of each provider are read, and names behind which there is nothing right are left
+ * out: what is told then exists.  Others are found out when it is their turn to be fetched.
+ */
 #include "store/recover_private.h"
 
 #include "store/superblock_io.h"
@@ -55,6 +61,52 @@ static void describe(struct source *source)
 	shown->complete = recovery_complete_state(&source->files, &epoch);
 }
 
+void recovery_forget(struct recovery *recovery, const struct oplog_name *name)
+{
+	struct oplog_name gone = *name; /* may lie in one of the lists */
+
+	oplog_files_remove(&recovery->all, &gone);
+	for (unsigned i = 0; i < recovery->source_count; i++)
+		oplog_files_remove(&recovery->sources[i].files, &gone);
+}
+
+/* The newest object, or the newest snapshot, as the names have it. */
+static const struct oplog_name *find_newest(const struct oplog_files *files, bool is_snapshot)
+{
+	const struct oplog_name *newest = NULL;
+
+	for (size_t i = 0; i < files->count; i++) {
+		const struct oplog_name *name = &files->files[i].name;
+
+		if (name->kind != OPLOG_ROOT && (is_snapshot || name->kind != OPLOG_SEGMENT))
+			continue;
+		if (!newest || name->epoch > newest->epoch ||
+		    (name->epoch == newest->epoch && name->last > newest->last))
+			newest = name;
+	}
+	return newest;
+}
+
+/* Ends at the first that is right, or that the provider does not give now. */
+static int drop_unreal(struct recovery *recovery, struct source *source, bool is_snapshot)
+{
+	const struct oplog_name *newest;
+	AUTO(buf) body = BUF_INIT;
+
+	while ((newest = find_newest(&source->files, is_snapshot)) != NULL) {
+		struct oplog_name name = *newest;
+		struct digest hash;
+		int r = recovery_fetch_from(recovery, source, &name, &body, &hash);
+
+		if (r == -ENOMEM)
+			return r;
+		if (r != -EBADMSG && r != -ENOENT)
+			return 0;
+		oplog_files_remove(&source->files, &name);
+	}
+	return 0;
+}
+
 static int merge(struct recovery *recovery, const struct oplog_files *files)
 {
 	size_t count = recovery->all.count;
@@ -92,8 +144,11 @@ int recovery_look_at(struct recovery *recovery, const struct config_provider *pr
 		return r == -ENOMEM ? r : 0;
 	}
 	source->shown.is_reached = true;
+	r = drop_unreal(recovery, source, false);
+	if (r == 0)
+		r = drop_unreal(recovery, source, true);
 	describe(source);
-	return merge(recovery, &source->files);
+	return r < 0 ? r : merge(recovery, &source->files);
 }
 
 /* Objects of the newest state that each provider lacks: the newest root, its parts, the chain. */

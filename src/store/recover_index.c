@@ -145,6 +145,7 @@ static int apply_chain(struct recovery *recovery, const struct oplog_name *name,
 	uint64_t upto = recovery->is_aimed ? recovery->target.generation : UINT64_MAX;
 	uint64_t at = root->chain_seq, end;
 	AUTO(buf) body = BUF_INIT;
+	bool is_broken = false;
 	int r = 0;
 
 	end = MIN(recovery_chain_end(&recovery->all, name, &result->epoch), upto);
@@ -165,11 +166,12 @@ static int apply_chain(struct recovery *recovery, const struct oplog_name *name,
 		if (r == 0 && memcmp(head.previous.b, previous.b, sizeof(previous.b)) != 0)
 			r = -EBADMSG;
 		if (recovery_is_lacking(r)) {
-			recovery_note(recovery, "the oplog breaks off behind record %" PRIu64
-				      ": the next segment is nowhere to be had; what came later "
-				      "is lost", at);
-			return 0;
+			recovery_forget(recovery, &segment->name);
+			is_broken = true;
+			r = 0;
+			continue; /* another may go on from here */
 		}
+		is_broken = false;
 		if (r == 0)
 			r = apply_segment(recovery, records);
 		if (r < 0)
@@ -180,6 +182,9 @@ static int apply_chain(struct recovery *recovery, const struct oplog_name *name,
 		result->generation = MAX(at, result->generation);
 		result->made_sec = MAX(head.made_sec, result->made_sec);
 	}
+	if (r == 0 && is_broken)
+		recovery_note(recovery, "the oplog breaks off behind record %" PRIu64
+			      ": the next segment is nowhere to be had; what came later is lost", at);
 	return r;
 }
 

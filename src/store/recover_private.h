@@ -49,6 +49,8 @@ int recovery_look_at(struct recovery *recovery, const struct config_provider *pr
 /* Up to where a root and the segments behind it reach; *epoch: of the last of them. */
 uint64_t recovery_chain_end(const struct oplog_files *files, const struct oplog_name *root,
 			    uint32_t *epoch);
+/* From now on nobody counts on what is right nowhere. */
+void recovery_forget(struct recovery *recovery, const struct oplog_name *name);
 /* What each provider lacks of the newest state, once all were looked at. */
 void recovery_compare(struct recovery *recovery);
 /* As recovery_chain_end for the newest root among files; 0: there is none. */
@@ -57,6 +59,9 @@ uint64_t recovery_complete_state(const struct oplog_files *files, uint32_t *epoc
 /* recover_fetch.c: the body of an object from wherever it is right; -ENOENT: nowhere. */
 int recovery_fetch(struct recovery *recovery, const struct oplog_name *name, struct buf *body,
 		   struct digest *hash);
+/* The same from one provider. */
+int recovery_fetch_from(struct recovery *recovery, struct source *source,
+			const struct oplog_name *name, struct buf *body, struct digest *hash);
 struct oplog_name recovery_part_name(const struct oplog_name *root, uint32_t part);
 /* Body of a root, checked against its name. */
 int recovery_fetch_root(struct recovery *recovery, const struct oplog_name *name,
