@@ -400,6 +400,7 @@ static enum ctl_exit verb_wait(struct ctl_call *call)
 	uint64_t copies = (uint64_t)json_integer_value(json_object_get(call->args, "copies"));
 	struct store_protection protection;
 	char why[240];
+	bool is_sent = false;
 	uint64_t seq = 0; /* of the oplog, once the copies are there */
 	int r = ctl_sync(call);
 
@@ -422,7 +423,8 @@ static enum ctl_exit verb_wait(struct ctl_call *call)
 			if (seq == 0)
 				seq = sequencer_last_seq(call->store->sequencer);
 			if (store_push(call->store, seq)) {
-				if (is_reached(&protection, copies))
+				is_sent = is_reached(&protection, copies);
+				if (is_sent)
 					break;
 				seq = 0; /* seen before they were sent, or changed since */
 			}
@@ -442,8 +444,7 @@ static enum ctl_exit verb_wait(struct ctl_call *call)
 	put_protection(call->answer, &protection);
 	if (protection.worst == PROTECTION_LOST)
 		return ctl_fail(call, CTL_FAILED, "a part of it is lost");
-	return is_reached(&protection, copies)
-		       ? CTL_DONE
+	return is_sent ? CTL_DONE
 		       : ctl_fail(call, CTL_FINDING, "cancelled before all copies were there");
 }
 

@@ -374,7 +374,7 @@ uint64_t oplog_lane_seq_locked(const struct oplog *oplog, const struct oplog_lan
 
 static bool is_served_locked(const struct oplog *oplog, uint64_t seq, unsigned providers)
 {
-	unsigned served = 0, present = 0;
+	unsigned served = 0, missing = 0;
 
 	for (unsigned i = 0; i < oplog->lane_count; i++) {
 		const struct oplog_lane *lane = &oplog->lanes[i];
@@ -382,10 +382,11 @@ static bool is_served_locked(const struct oplog *oplog, uint64_t seq, unsigned p
 
 		/* the lane itself may not have noticed yet that it came */
 		transfer_backend(oplog->transfer, lane->no, &is_present);
-		present += is_present && !oplog_lane_is_fenced(lane);
+		missing += !has && !oplog_lane_is_fenced(lane) &&
+			   transfer_takes_new(oplog->transfer, lane->no);
 		served += has && (providers > 0 || is_present);
 	}
-	return providers > 0 ? served >= providers : present > 0 && served >= present;
+	return providers > 0 ? served >= providers : served > 0 && missing == 0;
 }
 
 void oplog_tell(struct oplog *oplog)

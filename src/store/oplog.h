@@ -52,8 +52,8 @@ uint64_t oplog_drop_limit(struct oplog *oplog);
 int oplog_start(struct oplog *oplog, struct transfer *transfer);
 /*
  * oplog_when_shipped - tells the waiter when everything up to seq (which is applied, or about to be)
- * lies at `providers` of them (0: every one that is present, but at least one), and makes it happen
- * at once.  -ECANCELED: stopped before; -ENOMEM.
+ * lies at `providers` of them (0: every one that is present and not full, but at least one), and makes
+ * it happen at once.  -ECANCELED: stopped before; -ENOMEM.
  */
 void oplog_when_shipped(struct oplog *oplog, uint64_t seq, unsigned providers,
 			struct waiter *waiter);

@@ -109,7 +109,7 @@ void store_sync(struct store *store, struct waiter *waiter);
 
 /*
  * store_push - has the oplog up to record seq sent at once; true when every provider that is present
- * (at least one) has it, so that any of them gives back this state.  Never waits.
+ * and not full (at least one) has it, so that any of them gives back this state.  Never waits.
  */
 bool store_push(struct store *store, uint64_t seq);
 

@@ -693,6 +693,15 @@ struct backend *transfer_backend(struct transfer *transfer, unsigned i, bool *is
 	return provider->backend;
 }
 
+bool transfer_takes_new(struct transfer *transfer, unsigned i)
+{
+	struct provider_facts facts;
+
+	assert(i < transfer->lane_count);
+	provider_facts_of(&transfer->lanes[i].provider, &facts);
+	return facts.is_present && facts.takes_new;
+}
+
 unsigned transfer_facts(struct transfer *transfer, struct provider_facts *out, unsigned out_max)
 {
 	unsigned count = MIN(transfer->lane_count, out_max);

@@ -203,6 +203,8 @@ void transfer_provider_status(struct transfer *transfer, unsigned i, struct prov
  * present now.  Borrowed until transfer_close.  Any thread.
  */
 struct backend *transfer_backend(struct transfer *transfer, unsigned i, bool *is_present);
+/* Whether provider i is present now, and not full. */
+bool transfer_takes_new(struct transfer *transfer, unsigned i);
 /* Facts for placement and judging; out has room for transfer_provider_count entries. */
 unsigned transfer_facts(struct transfer *transfer, struct provider_facts *out, unsigned out_max);
 /*
