@@ -185,6 +185,7 @@ for provider in $PROVIDERS; do
 	rc=0
 	shardctl scrub >/dev/null || rc=$?
 	[ "$rc" -eq 0 ] || [ "$rc" -eq 4 ] || die "$provider emptied: scrub: exit $rc"
+	shardctl wait "$MNT" >/dev/null # what readers told is repaired apart from what scrub finds
 	is_healed "$provider emptied"
 	empty_provider "$provider"
 	scrub 4
