@@ -43,7 +43,7 @@ check_alone() { # PROVIDER
 	mv "$FS.away" "$FS"
 }
 
-fs_make
+fs_make 'close_wait: 5m' # each has all of it after an umount, however slow it is
 fs_mount
 tree_make "$TMPDIR/source"
 rsync -aHAX --sparse "$TMPDIR/source/" "$MNT/tree/"

@@ -40,7 +40,8 @@ shows() { # NAME [OPTION...]: the recovered home mounts and has that tree
 	diff -r "$TMPDIR/tree-$name" "$TMPDIR/mnt2/tree" || die "another tree than $name"
 }
 
-fs_make 'segment_delay_max: 1s'
+# An umount waits until all providers have all of it, however slow they are.
+fs_make 'segment_delay_max: 1s' 'close_wait: 5m'
 fs_mount
 mkdir "$MNT/tree"
 head -c 300000 /dev/urandom >"$MNT/tree/first"
