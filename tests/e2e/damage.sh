@@ -48,6 +48,7 @@ remount() { # [COMMAND...]: while nobody writes to them
 	rm -rf "$FS/cache"
 	"$@"
 	fs_mount
+	[ "$*" = take_away ] || eventually 60 providers_answer
 }
 reads_right() {
 	describe "$MNT/tree" >"$TMPDIR/found"

@@ -257,6 +257,7 @@ fs_mount
 cp -a "$FS/superblock" "$TMPDIR/older"
 echo 'another passphrase' >"$TMPDIR/another"
 chmod 0600 "$TMPDIR/another"
+eventually 60 providers_answer
 SHARDFS_MOUNT=$MNT shardctl key add --passphrase-file "$TMPDIR/another" >/dev/null
 shardctl wait "$MNT" >/dev/null
 fs_umount

@@ -366,6 +366,7 @@ history_is_empty() { # it goes piece by piece, some at each mount
 		fs_check
 		fs_mount -o allow_other
 		[ "$rows" -gt 0 ] || return 0
+		eventually 60 providers_answer
 		shardctl -m "$MNT" cleanup run >/dev/null
 	done
 	die "$rows rows of the history are left"
@@ -431,6 +432,7 @@ rm "$MNT/dir/lost"
 xargs rm <"$TMPDIR/objects"
 fs_umount
 fs_mount -o allow_other
+eventually 60 providers_answer
 exit_is 1 shardctl -m "$MNT" --json scrub
 tr -d ' \n' <"$TMPDIR/out" | grep -F '"lost_paths":["/.shardfs/snapshots/newer/dir/lost"]' >/dev/null ||
 	die "$(cat "$TMPDIR/out")"
