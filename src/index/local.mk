@@ -4,6 +4,11 @@ noinst_LIBRARIES += lib_index.a
 lib_index_a_SOURCES = \
 	src/index/apply.c \
 	src/index/apply.h \
+	src/index/apply_counters.c \
+	src/index/apply_data.c \
+	src/index/apply_impl.h \
+	src/index/apply_rows.c \
+	src/index/apply_snapshot.c \
 	src/index/copy_pack.c \
 	src/index/copy_pack.h \
 	src/index/engine.h \
