@@ -2,7 +2,7 @@
 #ifndef SHARDFS_INDEX_INDEX_IMPL_H
 #define SHARDFS_INDEX_INDEX_IMPL_H
 
-/* What index.c and view.c share. */
+/* What index.c, index_objects.c, index_small.c and view.c share. */
 
 #include "index/apply.h"
 #include "index/engine.h"

@@ -14,10 +14,15 @@ lib_index_a_SOURCES = \
 	src/index/engine.h \
 	src/index/index.c \
 	src/index/index.h \
+	src/index/index_impl.h \
+	src/index/index_objects.c \
+	src/index/index_small.c \
 	src/index/overlay.c \
 	src/index/overlay.h \
 	src/index/overlay_impl.h \
+	src/index/overlay_make.c \
 	src/index/overlay_read.c \
+	src/index/overlay_read_objects.c \
 	src/index/record.c \
 	src/index/record.h \
 	src/index/rows.c \
@@ -29,7 +34,6 @@ lib_index_a_SOURCES = \
 	src/index/sqlite_read.c \
 	src/index/sqlite_read_small.c \
 	src/index/sqlite_view.c \
-	src/index/index_impl.h \
 	src/index/view.c \
 	src/index/sqlite_write.c
 nodist_lib_index_a_SOURCES = src/index/schema_sql.h

@@ -2,7 +2,10 @@
 #ifndef SHARDFS_INDEX_OVERLAY_IMPL_H
 #define SHARDFS_INDEX_OVERLAY_IMPL_H
 
-/* What overlay.c (changing) and overlay_read.c (reading) share. */
+/*
+ * What overlay.c (changing), overlay_make.c (making what is noted), overlay_read.c and
+ * overlay_read_objects.c (reading) share.
+ */
 
 #include "index/overlay.h"
 #include "util/list.h"
@@ -183,5 +186,26 @@ int overlay_learn_locked(struct overlay *overlay, struct stripe *stripe, uint64_
 			 struct bytes name, const struct dirent_row *row);
 void overlay_learn_directory_locked(struct overlay *overlay, struct stripe *stripe, uint64_t ino);
 void overlay_touch_locked(struct stripe *stripe, struct entry *entry);
+
+/* overlay_read.c: as overlay_look_check; the stripe's lock is held. */
+int overlay_look_check_locked(const struct overlay_look *look);
+
+/* Whether the engine cannot have it: nothing with so high a number was ever dropped from here. */
+static inline bool overlay_is_beyond(const _Atomic uint64_t *stored, uint64_t number)
+{
+	return number > atomic_load(stored);
+}
+
+/* overlay.c */
+void *overlay_entry_new(enum entry_kind kind, uint64_t seq, size_t size); /* NULL: -ENOMEM */
+#define ENTRY_NEW(T, kind, seq, more)                                                              \
+	((struct T *)overlay_entry_new(kind, seq, sizeof(struct T) + (more)))
+struct name_entry *overlay_name_new(uint64_t seq, uint64_t parent, uint64_t cookie,
+				   struct bytes name);
+/* Cannot fail: takes entry; spares for what it splits were set aside. */
+void overlay_install(struct overlay *overlay, struct entry *entry);
+
+/* overlay_make.c */
+void overlay_free_list(struct list *list); /* entries */
 
 #endif
