@@ -26,29 +26,6 @@ struct end {
 	bool is_behind_log; /* the snapshot's rows are none of the log any more */
 };
 
-static int list(struct end *end, struct oplog_files *out)
-{
-	struct backend_list page = BACKEND_LIST_INIT;
-	int r;
-
-	do {
-		struct transfer_request request = {
-			.op = BACKEND_LIST, .key = OPLOG_PREFIX, .list = &page};
-
-		r = transfer_request(end->place.transfer, end->provider, &request);
-		for (size_t i = 0; i < page.count && r == 0; i++) {
-			struct oplog_file file = {.len = page.entries[i].size};
-
-			if (oplog_name_parse(page.entries[i].key + strlen(OPLOG_PREFIX),
-					     &file.name) == 0)
-				r = oplog_files_add(out, &file);
-		}
-	} while (r == 0 && page.cursor[0]);
-	backend_list_release(&page);
-	oplog_files_sort(out);
-	return r;
-}
-
 static int get(struct end *end, const struct oplog_name *name, struct buf *body)
 {
 	char key[sizeof(OPLOG_PREFIX) + OPLOG_NAME_SIZE], text[OPLOG_NAME_SIZE];
@@ -183,7 +160,7 @@ static int find_end(struct end *end)
 {
 	AUTO(oplog_files) files = OPLOG_FILES_INIT;
 	struct oplog_name bad = {0};
-	int r = list(end, &files);
+	int r = oplog_list_at(end->place.transfer, end->provider, &files);
 
 	while (r == 0 && (r = look_at_state(end, &files, &bad)) == -EBADMSG) {
 		if (bad.kind == OPLOG_PART) /* its snapshot goes with it */

@@ -42,7 +42,7 @@ static void key_of(const struct oplog_name *name, char key[OPLOG_KEY_SIZE])
 	snprintf(key, OPLOG_KEY_SIZE, OPLOG_PREFIX "%s", oplog_name_print(name, text));
 }
 
-static int list(struct transfer *transfer, unsigned provider, struct oplog_files *out)
+int oplog_list_at(struct transfer *transfer, unsigned provider, struct oplog_files *out)
 {
 	struct backend_list page = BACKEND_LIST_INIT;
 	int r;
@@ -281,7 +281,7 @@ int oplog_check(struct oplog *oplog, struct transfer *transfer, unsigned provide
 	if (r < 0)
 		return r;
 	oplog_files_sort(&ours);
-	r = list(transfer, provider, &there);
+	r = oplog_list_at(transfer, provider, &there);
 	if (r == 0)
 		r = check_ours(&check, &ours, &there, is_deep);
 	if (r == 0 && is_deep)

@@ -164,6 +164,9 @@ int oplog_list(struct backend *backend, struct oplog_lane *lane, struct oplog_fi
 /* backend_run, but the end of the lane can cancel it.  lane NULL: mkfs. */
 int oplog_lane_request(struct backend *backend, struct backend_req *req, struct oplog_lane *lane);
 
+/* oplog_check.c: as oplog_list, through the transfer, for who does not run the lanes */
+int oplog_list_at(struct transfer *transfer, unsigned provider, struct oplog_files *out);
+
 /* oplog_judge.c; a lane's own thread */
 /*
  * oplog_judge - of what was listed: a name that cannot be believed is left out, another's work fences
