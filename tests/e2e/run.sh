@@ -5,7 +5,7 @@
 # $SHARDFS_BUILDDIR has the build.  A test is tests/e2e/NAME.sh: it sources
 # lib.sh, exits 0, or 77 after a last line that says why it cannot run here.
 # A line `# time-limit: SECONDS` near its top says what it may take where nothing
-# else runs, else 120 s; it is ended after five times that.  With SHARDFS_LONG set
+# else runs, else 120 s; it is ended after three times that.  With SHARDFS_LONG set
 # tests run their long form, with 20 times the limit.
 #
 # Each runs in a session and a directory of its own, $SHARDFS_E2E_JOBS at once (one
@@ -87,7 +87,7 @@ run_one() { # FILE
 limit_of() { # FILE: seconds
 	local limit
 	limit=$(sed -n '1,20s/^# time-limit: *\([0-9]*\).*/\1/p' "$1")
-	limit=$((${limit:-120} * 5))
+	limit=$((${limit:-120} * 3))
 	[ -z "${SHARDFS_LONG:-}" ] || limit=$((limit * 20))
 	echo "$limit"
 }
