@@ -64,6 +64,7 @@ struct epoch {
 	 * that it is enough to find it listed there. */
 	bool is_confirmed[PLACEMENT_PROVIDERS_MAX];
 	struct told told[PLACEMENT_PROVIDERS_MAX];
+	struct oplog_files unreal[PLACEMENT_PROVIDERS_MAX]; /* sorted: read once, and none of ours */
 };
 
 /* ---- requests ---- */
@@ -489,8 +490,9 @@ static int list_unknown(struct epoch *epoch, const struct place *place, struct o
 	return r;
 }
 
-static bool is_authentic(struct epoch *epoch, const struct place *place,
-			 const struct oplog_name *name)
+/* 0; -EBADMSG: it is none of ours; or what the provider says. */
+static int read_segment(struct epoch *epoch, const struct place *place,
+			const struct oplog_name *name)
 {
 	char key[sizeof(OPLOG_PREFIX) + OPLOG_NAME_SIZE], text[OPLOG_NAME_SIZE];
 	AUTO(buf) object = BUF_INIT;
@@ -509,21 +511,38 @@ static bool is_authentic(struct epoch *epoch, const struct place *place,
 		r = oplog_open_object(epoch->set.keyring, ctx, name, buf_bytes(&object), &body,
 				      &hash);
 	aead_ctx_free(ctx);
-	return r == 0;
+	return r;
 }
 
 /* Records of this epoch that this machine did not write.  A name alone proves nothing. */
 static void judge_log(struct epoch *epoch, const struct place *place, struct look *look)
 {
+	struct oplog_files *unreal = &epoch->unreal[place->no];
 	AUTO(oplog_files) unknown = OPLOG_FILES_INIT;
+	size_t known = unreal->count; /* sorted up to there */
 	int r = list_unknown(epoch, place, &unknown);
 
-	for (size_t i = 0; i < unknown.count && r == 0 && look->why[0] == '\0'; i++)
-		if (is_authentic(epoch, place, &unknown.files[i].name))
+	for (size_t i = 0; i < unknown.count && r == 0 && look->why[0] == '\0'; i++) {
+		const struct oplog_file *file = &unknown.files[i];
+		struct oplog_files sorted = {.files = unreal->files, .count = known};
+
+		if (oplog_files_find(&sorted, &file->name))
+			continue;
+		switch (read_segment(epoch, place, &file->name)) {
+		case 0:
 			snprintf(look->why, sizeof(look->why),
 				 "provider %s has record %" PRIu64 " of this writer, which this home "
 				 "does not know: it was set back, or copied to another machine",
-				 backend_name(place->backend), unknown.files[i].name.last);
+				 backend_name(place->backend), file->name.last);
+			break;
+		case -EBADMSG:
+			r = oplog_files_add(unreal, file);
+			break;
+		default: /* at the next look */
+			break;
+		}
+	}
+	oplog_files_sort(unreal);
 }
 
 static void look_at(struct epoch *epoch, const struct place *place, struct bytes sealed,
@@ -711,6 +730,8 @@ void epoch_free(struct epoch *epoch)
 	epoch_stop(epoch);
 	cond_release(&epoch->changed);
 	lock_release(&epoch->lock);
+	for (unsigned i = 0; i < PLACEMENT_PROVIDERS_MAX; i++)
+		oplog_files_release(&epoch->unreal[i]);
 	mem_free(epoch->home);
 	mem_free(epoch);
 }
