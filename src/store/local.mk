@@ -24,6 +24,8 @@ lib_store_a_SOURCES = \
 	src/store/clone_tree.c \
 	src/store/converge.c \
 	src/store/converge.h \
+	src/store/converge_data.c \
+	src/store/converge_private.h \
 	src/store/copies.c \
 	src/store/copies_page.c \
 	src/store/copies_private.h \
