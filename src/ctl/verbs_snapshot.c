@@ -111,7 +111,7 @@ static enum ctl_exit verb_snapshot_list(struct ctl_call *call)
 {
 	AUTO(snapshot_list) list = ROW_LIST_INIT;
 	json_t *snapshots = json_object();
-	int r = store_snapshot_list(call->store, call->reader, &list);
+	int r = store_snapshot_list(call->store, &list);
 
 	for (size_t i = 0; r == 0 && i < list.count; i++)
 		if (json_object_set_new(snapshots, list.rows[i].name, describe(&list.rows[i])) < 0)
@@ -271,7 +271,7 @@ static int compare_newest_first(const void *a, const void *b)
 static int list_prefixed(struct ctl_call *call, const char *prefix, struct snapshot_list *out)
 {
 	AUTO(snapshot_list) all = ROW_LIST_INIT;
-	int r = store_snapshot_list(call->store, call->reader, &all);
+	int r = store_snapshot_list(call->store, &all);
 
 	for (size_t i = 0; r == 0 && i < all.count; i++)
 		if (strncmp(all.rows[i].name, prefix, strlen(prefix)) == 0)

@@ -173,7 +173,10 @@ static int walk_entry(struct restore *restore, const struct place *place,
 							      .row = &inode});
 }
 
-static int walk(struct restore *restore, const struct place *place, uint64_t *made)
+static int for_each_name(struct restore *restore, const struct place *place,
+			 int (*visit)(struct restore *restore, const struct place *place,
+				      const struct dirent_row *row, uint64_t *made),
+			 uint64_t *made)
 {
 	AUTO(dirent_list) dirents = ROW_LIST_INIT;
 	uint64_t after = 0;
@@ -185,10 +188,15 @@ static int walk(struct restore *restore, const struct place *place, uint64_t *ma
 				       LIST_PAGE, &dirents);
 		for (size_t i = 0; i < dirents.count && r == 0; i++) {
 			after = dirents.rows[i].cookie;
-			r = walk_entry(restore, place, &dirents.rows[i], made);
+			r = visit(restore, place, &dirents.rows[i], made);
 		}
 	} while (r == 0 && dirents.count == LIST_PAGE);
 	return r;
+}
+
+static int walk(struct restore *restore, const struct place *place, uint64_t *made)
+{
+	return for_each_name(restore, place, walk_entry, made);
 }
 
 /* ---- the second walk ---- */
@@ -205,7 +213,7 @@ static void set_flags(struct restore *restore, int dir_fd, const char *name, con
 }
 
 static int finish_entry(struct restore *restore, const struct place *place,
-			const struct dirent_row *row)
+			const struct dirent_row *row, uint64_t *made)
 {
 	AUTO_STR path = mem_printf("%s/%s", place->path, row->name);
 	struct place below = {.fd = -1, .ino = row->ino, .path = path, .depth = place->depth + 1};
@@ -213,6 +221,7 @@ static int finish_entry(struct restore *restore, const struct place *place,
 	struct inode_row inode;
 	int r;
 
+	(void)made;
 	if (!path)
 		return -ENOMEM;
 	if (row->type != DT_DIR && (!restore->has_flags || row->type != DT_REG))
@@ -233,19 +242,8 @@ static int finish_entry(struct restore *restore, const struct place *place,
 
 static int finish(struct restore *restore, const struct place *place, const struct inode_row *row)
 {
-	AUTO(dirent_list) dirents = ROW_LIST_INIT;
-	uint64_t after = 0;
-	int r;
+	int r = for_each_name(restore, place, finish_entry, NULL);
 
-	do {
-		dirents.count = 0;
-		r = index_list_dirents(restore->store->index, restore->reader, place->ino, after,
-				       LIST_PAGE, &dirents);
-		for (size_t i = 0; i < dirents.count && r == 0; i++) {
-			after = dirents.rows[i].cookie;
-			r = finish_entry(restore, place, &dirents.rows[i]);
-		}
-	} while (r == 0 && dirents.count == LIST_PAGE);
 	if (r < 0)
 		return r;
 	restore_attributes(restore, place->fd, "", place->depth ? place->path : "/", row);

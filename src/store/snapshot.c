@@ -260,12 +260,10 @@ int store_snapshot_delete(struct store *store, struct index_reader *reader, cons
 	return 0;
 }
 
-int store_snapshot_list(struct store *store, struct index_reader *reader,
-			struct snapshot_list *out)
+int store_snapshot_list(struct store *store, struct snapshot_list *out)
 {
 	int r = sequencer_wait_applied(store->sequencer, sequencer_last_seq(store->sequencer));
 
-	(void)reader;
 	return r < 0 ? r : index_list_readable(store->index, 0, SIZE_MAX, out);
 }
 

@@ -35,8 +35,7 @@ int store_snapshot_create(struct store *store, struct index_reader *reader, stru
 int store_snapshot_delete(struct store *store, struct index_reader *reader, const char *name,
 			  struct buf *why);
 /* Those with a name, in the order in which they were made. */
-int store_snapshot_list(struct store *store, struct index_reader *reader,
-			struct snapshot_list *out);
+int store_snapshot_list(struct store *store, struct snapshot_list *out);
 
 /* ---- for the namespace ---- */
 

@@ -21,20 +21,6 @@ is_as_before() { # NAME
 		die "snapshot $1 is not what was there"
 	}
 }
-holes() { # FILE: where data begins and ends
-	python3 - "$1" <<'END'
-import os, sys
-fd = os.open(sys.argv[1], os.O_RDONLY)
-size, at = os.fstat(fd).st_size, 0
-while at < size:
-    try:
-        data = os.lseek(fd, at, os.SEEK_DATA)
-    except OSError:
-        break
-    at = os.lseek(fd, data, os.SEEK_HOLE)
-    print(data, at)
-END
-}
 take() { # NAME [PATH]
 	look "${2:-$MNT}" >"$TMPDIR/$1.want"
 	shardctl -m "$MNT" snapshot create "$@" >/dev/null
@@ -78,7 +64,7 @@ take first
 shardctl -m "$MNT" snapshot list | has '^first '
 shardctl -m "$MNT" --json snapshot list | tr -d ' \n' | has -E '"first":\{"number":1,.*"files":7,'
 
-holes "$MNT/dir/sparse" >"$TMPDIR/holes"
+tree_holes "$MNT/dir/sparse" >"$TMPDIR/holes"
 [ -s "$TMPDIR/holes" ]
 
 # reachable, and not listed
@@ -165,8 +151,8 @@ printf more | dd of="$MNT/dir/sparse" bs=1 seek=1000 conv=notrunc status=none
 fallocate -p -o 3997696 -l 8192 "$MNT/dir/sparse"
 rm "$MNT/dir/link" && ln -s elsewhere "$MNT/dir/link"
 mv "$MNT/dir/below" "$MNT/lower"
-must_fail diff -q "$TMPDIR/holes" <(holes "$MNT/dir/sparse") >/dev/null
-diff "$TMPDIR/holes" <(holes "$S/dir/sparse")
+must_fail diff -q "$TMPDIR/holes" <(tree_holes "$MNT/dir/sparse") >/dev/null
+diff "$TMPDIR/holes" <(tree_holes "$S/dir/sparse")
 take second
 # written in small pieces, so that its extents are written anew in the background
 for i in $(seq 0 90); do
