@@ -68,6 +68,8 @@ lib_store_a_SOURCES = \
 	src/store/names.h \
 	src/store/names_attr.c \
 	src/store/names_lock.c \
+	src/store/names_private.h \
+	src/store/names_rename.c \
 	src/store/oplog.c \
 	src/store/oplog.h \
 	src/store/oplog_check.c \

@@ -12,39 +12,16 @@
  *
  * Several inodes are locked in the order of their addresses.
  */
-#include "store/names.h"
+#include "store/names_private.h"
 
 #include "store/acl.h"
-#include "store/snapshot.h"
 #include "store/may_change.h"
-#include "store/store_private.h"
-#include "util/hook.h"
+#include "store/snapshot.h"
 #include "util/log.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <stdatomic.h>
-#include <stdio.h>
-
-#ifndef RENAME_NOREPLACE
-#define RENAME_NOREPLACE (1 << 0)
-#define RENAME_EXCHANGE	 (1 << 1)
-#endif
-
-#define RESOLVE_ROUNDS_MAX 10000
-#define RESOLVE_AGAIN	   1 /* what was resolved does not hold any more */
-#define ANCESTORS_MAX	   65536
-
-/* A name in a directory, as it was when the directory's last_seq was `seq`. */
-struct place {
-	struct inode *dir; /* the caller's */
-	struct bytes name;
-	uint64_t seq;
-	bool is_there;
-	struct dirent_row row;
-	struct inode *inode; /* referenced; NULL when not there or not wanted */
-	uint64_t inode_seq;  /* of a directory that was found empty */
-};
 
 static uint64_t last_seq_of(struct inode *inode)
 {
@@ -63,21 +40,21 @@ static int check_name(struct bytes name)
 	return 0;
 }
 
-static void place_release(struct store *store, struct place *place)
+void names_place_release(struct store *store, struct place *place)
 {
 	inode_unref(store->inodes, place->inode, 1);
 	place->inode = NULL;
 }
 
 /* 0 whether or not the name is there; -EAGAIN and engine errors otherwise. */
-static int place_resolve(struct store *store, struct index_reader *reader, struct place *place,
+int names_place_resolve(struct store *store, struct index_reader *reader, struct place *place,
 			 bool wants_inode)
 {
 	int r = check_name(place->name);
 
 	if (r < 0)
 		return r;
-	place_release(store, place);
+	names_place_release(store, place);
 	place->seq = last_seq_of(place->dir);
 	if (snapshot_has_name(place->dir->row.ino, place->name))
 		r = snapshot_find_name(store, place->dir->row.ino, place->name, &place->row);
@@ -100,13 +77,13 @@ static int place_resolve(struct store *store, struct index_reader *reader, struc
 }
 
 /* The directory is locked. */
-static bool place_holds(const struct place *place)
+bool names_place_holds(const struct place *place)
 {
 	return place->dir->last_seq == place->seq;
 }
 
 /* A directory that is to lose its name: 0 empty, -ENOTEMPTY. */
-static int place_check_empty(struct store *store, struct index_reader *reader, struct place *place)
+int names_place_check_empty(struct store *store, struct index_reader *reader, struct place *place)
 {
 	place->inode_seq = last_seq_of(place->inode);
 	if (ino_snapshot_no(place->inode->row.ino) != 0)
@@ -115,7 +92,7 @@ static int place_check_empty(struct store *store, struct index_reader *reader, s
 }
 
 /* What a directory must be for names to come into it, or to go; it is locked. */
-static int check_dir(struct store *store, const struct inode *dir, enum inode_change change)
+int names_check_dir(struct store *store, const struct inode *dir, enum inode_change change)
 {
 	if (!inode_is_dir(dir))
 		return -ENOTDIR;
@@ -124,13 +101,13 @@ static int check_dir(struct store *store, const struct inode *dir, enum inode_ch
 	return inode_may_change(store, dir, change);
 }
 
-static void touch_dir(struct inode_row *row, struct wall_time now)
+void names_touch_dir(struct inode_row *row, struct wall_time now)
 {
 	row->mtime = row->ctime = now;
 }
 
 /* Takes the record.  The inodes are locked; their rows and seq move together or not at all. */
-static int submit_rows(struct store *store, struct record *record, struct inode *const *inodes,
+int names_submit_rows(struct store *store, struct record *record, struct inode *const *inodes,
 		       const struct inode_row *rows, unsigned count)
 {
 	uint64_t seq;
@@ -158,7 +135,7 @@ int names_lookup(struct store *store, struct index_reader *reader, struct inode 
 	if (!inode_is_dir(dir))
 		return -ENOTDIR;
 	for (unsigned round = 0; r == RESOLVE_AGAIN && round < RESOLVE_ROUNDS_MAX; round++)
-		r = place_resolve(store, reader, &place, true);
+		r = names_place_resolve(store, reader, &place, true);
 	if (r == RESOLVE_AGAIN)
 		return -EIO;
 	if (r < 0)
@@ -328,13 +305,13 @@ static int deliver_locked(struct store *store, const struct place *place, struct
 	uint64_t seq;
 	int r;
 
-	if (!place_holds(place))
+	if (!names_place_holds(place))
 		return RESOLVE_AGAIN;
 	if (!is_unnamed) {
 		record_put_dirent(born->record, dir->row.ino,
 				  atomic_fetch_add(&store->next_cookie, 1), place->name,
 				  inode->row.ino, IFTODT(inode->row.mode));
-		touch_dir(&born->dir, born->now);
+		names_touch_dir(&born->dir, born->now);
 		born->dir.nlink += S_ISDIR(inode->row.mode);
 		record_put_inode(born->record, &born->dir);
 	}
@@ -357,7 +334,7 @@ static int create_once(struct store *store, struct index_reader *reader, struct 
 	int r = 0;
 
 	if (place->name.len > 0)
-		r = place_resolve(store, reader, place, false);
+		r = names_place_resolve(store, reader, place, false);
 	else
 		place->seq = last_seq_of(place->dir);
 	if (r == 0 && place->is_there)
@@ -367,7 +344,7 @@ static int create_once(struct store *store, struct index_reader *reader, struct 
 	if (r != 0)
 		return r;
 	lock_take(&place->dir->lock);
-	r = place_holds(place) ? check_dir(store, place->dir, DIR_GAINS_ENTRY) : RESOLVE_AGAIN;
+	r = names_place_holds(place) ? names_check_dir(store, place->dir, DIR_GAINS_ENTRY) : RESOLVE_AGAIN;
 	born->dir = place->dir->row;
 	lock_drop(&place->dir->lock);
 	if (r == 0)
@@ -436,11 +413,11 @@ static int link_locked(struct store *store, struct place *place, struct inode *i
 	struct wall_time now = clock_wall();
 	int r;
 
-	if (!place_holds(place))
+	if (!names_place_holds(place))
 		return RESOLVE_AGAIN;
 	if (inode_is_dir(inode))
 		return -EPERM;
-	r = check_dir(store, place->dir, DIR_GAINS_ENTRY);
+	r = names_check_dir(store, place->dir, DIR_GAINS_ENTRY);
 	if (r < 0)
 		return r;
 	if (place->is_there)
@@ -462,12 +439,12 @@ static int link_locked(struct store *store, struct place *place, struct inode *i
 	}
 	rows[1].nlink++;
 	rows[1].ctime = now;
-	touch_dir(&rows[0], now);
+	names_touch_dir(&rows[0], now);
 	record_put_dirent(record, rows[0].ino, atomic_fetch_add(&store->next_cookie, 1),
 			  place->name, rows[1].ino, IFTODT(rows[1].mode));
 	record_put_inode(record, &rows[0]);
 	record_put_inode(record, &rows[1]);
-	return submit_rows(store, STEAL(record), inodes, rows, 2);
+	return names_submit_rows(store, STEAL(record), inodes, rows, 2);
 }
 
 int names_link(struct store *store, struct index_reader *reader, struct inode *inode,
@@ -478,7 +455,7 @@ int names_link(struct store *store, struct index_reader *reader, struct inode *i
 	if (inode == dir)
 		return -EPERM;
 	for (unsigned round = 0; round < RESOLVE_ROUNDS_MAX; round++) {
-		int r = place_resolve(store, reader, &place, false);
+		int r = names_place_resolve(store, reader, &place, false);
 
 		if (r < 0)
 			return r;
@@ -494,7 +471,7 @@ int names_link(struct store *store, struct index_reader *reader, struct inode *i
 /* ---- removing ---- */
 
 /* The row of an inode that loses a name (a directory: its only one). */
-static void drop_name(struct record *record, struct inode_row *row, struct wall_time now)
+void names_drop_name(struct record *record, struct inode_row *row, struct wall_time now)
 {
 	row->ctime = now;
 	row->nlink = S_ISDIR(row->mode) || row->nlink == 0 ? 0 : row->nlink - 1;
@@ -513,9 +490,9 @@ static int remove_locked(struct store *store, struct place *place, bool is_dir)
 	struct wall_time now = clock_wall();
 	int r;
 
-	if (!place_holds(place) || (is_dir && place->inode->last_seq != place->inode_seq))
+	if (!names_place_holds(place) || (is_dir && place->inode->last_seq != place->inode_seq))
 		return RESOLVE_AGAIN;
-	r = check_dir(store, place->dir, DIR_LOSES_ENTRY);
+	r = names_check_dir(store, place->dir, DIR_LOSES_ENTRY);
 	if (r == 0)
 		r = inode_may_change(store, place->inode, INODE_LOSES_NAME);
 	if (r < 0)
@@ -524,17 +501,17 @@ static int remove_locked(struct store *store, struct place *place, bool is_dir)
 	if (!record)
 		return -ENOMEM;
 	record_del_dirent(record, rows[0].ino, place->row.cookie, place->name);
-	drop_name(record, &rows[1], now);
-	touch_dir(&rows[0], now);
+	names_drop_name(record, &rows[1], now);
+	names_touch_dir(&rows[0], now);
 	rows[0].nlink -= is_dir;
 	record_put_inode(record, &rows[0]);
-	return submit_rows(store, STEAL(record), inodes, rows, 2);
+	return names_submit_rows(store, STEAL(record), inodes, rows, 2);
 }
 
 static int remove_once(struct store *store, struct index_reader *reader, struct place *place,
 		       bool is_dir)
 {
-	int r = place_resolve(store, reader, place, true);
+	int r = names_place_resolve(store, reader, place, true);
 
 	if (r != 0)
 		return r;
@@ -545,7 +522,7 @@ static int remove_once(struct store *store, struct index_reader *reader, struct 
 	if (!is_dir && inode_is_dir(place->inode))
 		return -EISDIR;
 	if (is_dir) {
-		r = place_check_empty(store, reader, place);
+		r = names_place_check_empty(store, reader, place);
 		if (r < 0)
 			return r;
 	}
@@ -563,273 +540,6 @@ int names_remove(struct store *store, struct index_reader *reader, struct inode 
 
 	for (unsigned round = 0; r == RESOLVE_AGAIN && round < RESOLVE_ROUNDS_MAX; round++)
 		r = remove_once(store, reader, &place, is_dir);
-	place_release(store, &place);
-	return r == RESOLVE_AGAIN ? -EIO : r;
-}
-
-/* ---- renaming ---- */
-
-/* The rows that a rename changes, each inode once. */
-struct rename_set {
-	struct inode *inodes[4];
-	struct inode_row rows[4];
-	unsigned count;
-};
-
-static struct inode_row *rename_row(struct rename_set *set, struct inode *inode)
-{
-	for (unsigned i = 0; i < set->count; i++)
-		if (set->inodes[i] == inode)
-			return &set->rows[i];
-	set->inodes[set->count] = inode;
-	set->rows[set->count] = inode->row;
-	return &set->rows[set->count++];
-}
-
-/* Whether `inode` is `dir` or above it.  Renames of directories are one at a time in the kernel. */
-static int is_at_or_above(struct store *store, struct index_reader *reader,
-			  const struct inode *inode, struct inode *dir)
-{
-	uint64_t ino = dir->row.ino;
-
-	for (unsigned depth = 0; depth < ANCESTORS_MAX; depth++) {
-		struct inode *at;
-		uint64_t parent;
-		int r;
-
-		if (ino == inode->row.ino)
-			return 1;
-		if (ino == INO_ROOT)
-			return 0;
-		r = inode_load(store->inodes, store->index, reader, ino, &at);
-		if (r < 0)
-			return r;
-		lock_take(&at->lock);
-		parent = at->row.parent;
-		lock_drop(&at->lock);
-		inode_unref(store->inodes, at, 1);
-		ino = parent;
-	}
-	return -ELOOP;
-}
-
-static int check_rename_types(const struct place *old, const struct place *new, unsigned flags)
-{
-	if (!old->is_there)
-		return -ENOENT;
-	if (!new->is_there)
-		return flags & RENAME_EXCHANGE ? -ENOENT : 0;
-	if (flags & RENAME_NOREPLACE)
-		return -EEXIST;
-	if (flags & RENAME_EXCHANGE)
-		return 0;
-	if (inode_is_dir(new->inode) && !inode_is_dir(old->inode))
-		return -EISDIR;
-	if (!inode_is_dir(new->inode) && inode_is_dir(old->inode))
-		return -ENOTDIR;
-	return 0;
-}
-
-static int check_rename_loop(struct store *store, struct index_reader *reader,
-			     const struct place *old, const struct place *new, unsigned flags)
-{
-	int r = 0;
-
-	if (old->dir == new->dir)
-		return 0;
-	if (inode_is_dir(old->inode))
-		r = is_at_or_above(store, reader, old->inode, new->dir);
-	if (r == 0 && new->is_there && inode_is_dir(new->inode)) {
-		r = is_at_or_above(store, reader, new->inode, old->dir);
-		if (r > 0 && !(flags & RENAME_EXCHANGE))
-			return -ENOTEMPTY;
-	}
-	return r > 0 ? -EINVAL : r;
-}
-
-/* All four are locked. */
-static int check_rename_locked(struct store *store, const struct place *old,
-			       const struct place *new, unsigned flags, struct inode **busy)
-{
-	bool is_over = new->is_there && !(flags & RENAME_EXCHANGE);
-	int r;
-
-	if (!place_holds(old) || !place_holds(new))
-		return RESOLVE_AGAIN;
-	if (is_over && inode_is_dir(new->inode) && new->inode->last_seq != new->inode_seq)
-		return RESOLVE_AGAIN;
-	r = check_dir(store, old->dir, DIR_LOSES_ENTRY);
-	if (r == 0)
-		r = check_dir(store, new->dir, new->is_there ? DIR_LOSES_ENTRY : DIR_GAINS_ENTRY);
-	if (r == 0)
-		r = inode_may_change(store, old->inode, INODE_LOSES_NAME);
-	if (r == 0 && new->is_there)
-		r = inode_may_change(store, new->inode, INODE_LOSES_NAME);
-	if (r < 0)
-		return r;
-	if (inode_is_dir(old->inode) && old->dir != new->dir && !is_over &&
-	    new->dir->row.nlink >= NAMES_LINKS_MAX)
-		return -EMLINK;
-	if (inode_is_regular(old->inode) && !writer_is_clean(old->inode) &&
-	    !HOOK_BROKEN("rename-without-push")) {
-		*busy = old->inode;
-		return -EBUSY;
-	}
-	if ((flags & RENAME_EXCHANGE) && inode_is_regular(new->inode) &&
-	    !writer_is_clean(new->inode)) {
-		*busy = new->inode;
-		return -EBUSY;
-	}
-	return 0;
-}
-
-/* `row` gets its name in `to`; a file or tree without a policy of its own takes that of `to`. */
-static void move_row(struct inode_row *row, const struct inode *to, struct wall_time now)
-{
-	row->ctime = now;
-	row->parent = to->row.ino;
-	if (row->policy_root != row->ino)
-		row->policy_root = to->row.policy_root;
-}
-
-/* Whether what is below the inode, or the data of a file, may belong to another policy now. */
-static bool has_to_converge(struct store *store, const struct rename_set *set,
-			    const struct inode *inode, const struct inode *from,
-			    const struct inode *to)
-{
-	const struct inode_row *row = NULL;
-
-	for (unsigned i = 0; i < set->count; i++)
-		if (set->inodes[i] == inode)
-			row = &set->rows[i];
-	if (!row || from == to || !(S_ISDIR(row->mode) || (S_ISREG(row->mode) && row->size > 0)))
-		return false;
-	return row->policy_root != inode->row.policy_root ||
-	       converge_is_pending(store->priv->converge);
-}
-
-static int submit_rename(struct store *store, struct record *record, const struct rename_set *set,
-			 const uint64_t *inos, unsigned count)
-{
-	int r = count > 0 ? converge_begin(store->priv->converge, record, inos, count) : 0;
-
-	if (r < 0) {
-		record_free(record);
-		return r;
-	}
-	r = submit_rows(store, record, set->inodes, set->rows, set->count);
-	if (count > 0)
-		converge_end(store->priv->converge, r == 0);
-	return r;
-}
-
-static int rename_locked(struct store *store, const struct place *old, const struct place *new,
-			 unsigned flags, struct inode **busy)
-{
-	AUTO_PTR(record) record = NULL;
-	struct rename_set set = {.count = 0};
-	struct wall_time now = clock_wall();
-	bool is_exchange = flags & RENAME_EXCHANGE;
-	uint64_t cookie = new->row.cookie, moved[2];
-	unsigned moved_count = 0;
-	struct inode_row *row;
-	int r = check_rename_locked(store, old, new, flags, busy);
-
-	if (r != 0)
-		return r;
-	record = record_new();
-	if (!record)
-		return -ENOMEM;
-	touch_dir(rename_row(&set, old->dir), now);
-	touch_dir(rename_row(&set, new->dir), now);
-	if (inode_is_dir(old->inode)) {
-		rename_row(&set, old->dir)->nlink--;
-		rename_row(&set, new->dir)->nlink++;
-	}
-	move_row(rename_row(&set, old->inode), new->dir, now);
-	if (is_exchange) {
-		if (inode_is_dir(new->inode)) {
-			rename_row(&set, new->dir)->nlink--;
-			rename_row(&set, old->dir)->nlink++;
-		}
-		move_row(rename_row(&set, new->inode), old->dir, now);
-		record_put_dirent(record, old->dir->row.ino, old->row.cookie, old->name,
-				  new->inode->row.ino, new->row.type);
-	} else {
-		record_del_dirent(record, old->dir->row.ino, old->row.cookie, old->name);
-	}
-	if (!new->is_there)
-		cookie = atomic_fetch_add(&store->next_cookie, 1);
-	if (new->is_there && !is_exchange) {
-		row = rename_row(&set, new->inode);
-		if (S_ISDIR(row->mode))
-			rename_row(&set, new->dir)->nlink--;
-		drop_name(record, row, now);
-	}
-	record_put_dirent(record, new->dir->row.ino, cookie, new->name, old->inode->row.ino,
-			  old->row.type);
-	for (unsigned i = 0; i < set.count; i++)
-		if (!new->is_there || is_exchange || set.inodes[i] != new->inode)
-			record_put_inode(record, &set.rows[i]);
-	if (has_to_converge(store, &set, old->inode, old->dir, new->dir))
-		moved[moved_count++] = old->inode->row.ino;
-	if (is_exchange && has_to_converge(store, &set, new->inode, new->dir, old->dir))
-		moved[moved_count++] = new->inode->row.ino;
-	return submit_rename(store, STEAL(record), &set, moved, moved_count);
-}
-
-static int rename_once(struct store *store, struct index_reader *reader, struct place *old,
-		       struct place *new, unsigned flags, struct inode **busy)
-{
-	struct lock *locks[4];
-	unsigned count;
-	int r = place_resolve(store, reader, old, true);
-
-	if (r == 0)
-		r = place_resolve(store, reader, new, true);
-	if (r == 0)
-		r = check_rename_types(old, new, flags);
-	if (r == 0)
-		r = check_rename_loop(store, reader, old, new, flags);
-	if (r != 0)
-		return r;
-	if (new->is_there && new->inode == old->inode)
-		return 0; /* two names of one file: nothing to do, says POSIX */
-	if (new->is_there && inode_is_dir(new->inode) && !(flags & RENAME_EXCHANGE)) {
-		r = place_check_empty(store, reader, new);
-		if (r < 0)
-			return r;
-	}
-	locks[0] = &old->dir->lock;
-	locks[1] = &new->dir->lock;
-	locks[2] = &old->inode->lock;
-	locks[3] = new->is_there ? &new->inode->lock : NULL;
-	count = lock_take_set(locks, 4);
-	r = rename_locked(store, old, new, flags, busy);
-	lock_drop_set(locks, count);
-	return r;
-}
-
-int names_rename(struct store *store, struct index_reader *reader, struct inode *old_dir,
-		 struct bytes old_name, struct inode *new_dir, struct bytes new_name,
-		 unsigned flags, struct inode **busy)
-{
-	struct place old = {.dir = old_dir, .name = old_name};
-	struct place new = {.dir = new_dir, .name = new_name};
-	struct inode *dirty = NULL;
-	int r = RESOLVE_AGAIN;
-
-	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
-		return -EINVAL;
-	if ((flags & RENAME_NOREPLACE) && (flags & RENAME_EXCHANGE))
-		return -EINVAL;
-	for (unsigned round = 0; r == RESOLVE_AGAIN && round < RESOLVE_ROUNDS_MAX; round++)
-		r = rename_once(store, reader, &old, &new, flags, &dirty);
-	if (r == -EBUSY) {
-		inode_ref(dirty, 1);
-		*busy = dirty;
-	}
-	place_release(store, &old);
-	place_release(store, &new);
+	names_place_release(store, &place);
 	return r == RESOLVE_AGAIN ? -EIO : r;
 }
