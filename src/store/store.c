@@ -661,6 +661,7 @@ static int open_store(struct config *config, const struct opening *opening, stru
 	cond_init(&priv->snapshot_turn);
 	lock_init(&priv->clone_lock, LOCK_CTL);
 	list_init(&priv->releases);
+	list_init(&priv->unrecorded);
 	priv->lock_fd = -1;
 	priv->writer_epoch = 1;
 	priv->is_check = opening->is_check;

@@ -57,6 +57,7 @@ struct store_private {
 	_Atomic bool is_clock_used; /* a lock was judged since the mount */
 
 	struct lock lock;      /* LOCK_LEAF: guards all below */
+	struct list unrecorded; /* sealed shards that the journal did not take yet */
 	struct list releases;  /* spool files to drop once their record is applied */
 	uint64_t disk_free;    /* of the spool's disk, as last seen */
 	uint64_t disk_seen_ms;

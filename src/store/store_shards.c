@@ -27,24 +27,69 @@ int store_on_shard_opened(void *ctx, struct shard_row *shard)
 	return sequencer_submit(store->sequencer, record, &seq);
 }
 
+/* A sealed shard of which the index was not told yet. */
+struct unrecorded {
+	struct list link;
+	struct shard_row row;
+};
+
+static int record_sealed(struct store *store, const struct shard_row *shard)
+{
+	struct record *record = record_new();
+	uint64_t seq;
+	int r;
+
+	if (!record)
+		return -ENOMEM;
+	record_put_shard(record, shard);
+	r = sequencer_submit(store->sequencer, record, &seq);
+	if (r == 0)
+		transfer_add(store->transfer, shard);
+	return r;
+}
+
+/* Called when something was applied: then the journal takes records again. */
+static void record_again(struct store *store)
+{
+	struct unrecorded *first = NULL;
+
+	do {
+		mem_free(first);
+		first = NULL;
+		lock_take(&store->priv->lock);
+		if (!list_is_empty(&store->priv->unrecorded)) {
+			first = container_of(store->priv->unrecorded.next, struct unrecorded, link);
+			list_remove(&first->link);
+		}
+		lock_drop(&store->priv->lock);
+	} while (first && record_sealed(store, &first->row) == 0);
+	if (!first)
+		return;
+	lock_take(&store->priv->lock);
+	list_push_back(&store->priv->unrecorded, &first->link);
+	lock_drop(&store->priv->lock);
+}
+
 void store_on_shard_sealed(void *ctx, const struct shard_row *shard)
 {
 	struct store *store = ctx;
-	struct record *record = record_new();
-	uint64_t seq;
-	int r = -ENOMEM;
+	struct unrecorded *unrecorded;
+	int r = record_sealed(store, shard);
 
-	if (record) {
-		record_put_shard(record, shard);
-		r = sequencer_submit(store->sequencer, record, &seq);
-	}
-	if (r < 0) {
-		/* it stays in the spool and is found there by the next mount */
-		log_error("shard-seal-unrecorded", "shard=%s error=%s next=\"at the next mount\"",
-			  shard_id_hex(&shard->id).s, err_name(r));
+	if (r == 0)
 		return;
-	}
-	transfer_add(store->transfer, shard);
+	unrecorded = mem_alloc(sizeof(*unrecorded));
+	/* it stays in the spool and is found there by the next mount */
+	log_error("shard-seal-unrecorded", "shard=%s error=%s next=\"%s\"",
+		  shard_id_hex(&shard->id).s, err_name(r),
+		  unrecorded ? "tried again" : "at the next mount");
+	if (!unrecorded)
+		return;
+	unrecorded->row = *shard;
+	lock_take(&store->priv->lock);
+	list_push_back(&store->priv->unrecorded, &unrecorded->link);
+	lock_drop(&store->priv->lock);
+	record_again(store); /* what would tell us may have been applied meanwhile */
 }
 
 struct release {
@@ -161,6 +206,7 @@ void store_on_applied(void *ctx, uint64_t seq)
 		release_one(store, release);
 		mem_free(release);
 	}
+	record_again(store);
 }
 
 int store_sync_spool(void *ctx)
@@ -270,5 +316,9 @@ void store_forget_releases(struct store *store)
 	list_for_each(pos, &store->priv->releases) {
 		list_remove(pos);
 		mem_free(container_of(pos, struct release, link));
+	}
+	list_for_each(pos, &store->priv->unrecorded) {
+		list_remove(pos);
+		mem_free(container_of(pos, struct unrecorded, link));
 	}
 }
