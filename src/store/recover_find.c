@@ -95,6 +95,7 @@ static int drop_unreal(struct recovery *recovery, struct source *source, bool is
 
 	while ((newest = find_newest(&source->files, is_snapshot)) != NULL) {
 		struct oplog_name name = *newest;
+		char text[OPLOG_NAME_SIZE];
 		struct digest hash;
 		int r = recovery_fetch_from(recovery, source, &name, &body, &hash);
 
@@ -103,6 +104,9 @@ static int drop_unreal(struct recovery *recovery, struct source *source, bool is
 		if (r != -EBADMSG && r != -ENOENT)
 			return 0;
 		oplog_files_remove(&source->files, &name);
+		recovery_note(recovery, "provider %s: %s is left out: what it held, if it ever was one "
+			      "of ours, is lost unless another provider has it",
+			      source->shown.name, oplog_name_print(&name, text));
 	}
 	return 0;
 }
